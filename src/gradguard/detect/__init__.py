@@ -1,0 +1,31 @@
+"""Detectors and advice: symptom -> ordered sentences."""
+
+from gradguard.detect.advice import ADVICE as ADVICE
+from gradguard.detect.base import AbstractDetector as AbstractDetector
+from gradguard.detect.block import Block as Block
+from gradguard.detect.block import Layout as Layout
+from gradguard.detect.block import Role as Role
+from gradguard.detect.block import Samples as Samples
+from gradguard.detect.clipped_upstream import ClippedUpstream as ClippedUpstream
+from gradguard.detect.depth import ExplodingDepth as ExplodingDepth
+from gradguard.detect.depth import VanishingDepth as VanishingDepth
+from gradguard.detect.finding import Finding as Finding
+from gradguard.detect.finding import Severity as Severity
+from gradguard.detect.no_gradient import NoGradient as NoGradient
+from gradguard.detect.non_finite import NonFinite as NonFinite
+from gradguard.detect.symptom import Symptom as Symptom
+from gradguard.detect.updates import UpdateTooLarge as UpdateTooLarge
+from gradguard.detect.updates import UpdateTooSmall as UpdateTooSmall
+
+
+def default_detectors() -> tuple[AbstractDetector, ...]:
+    """Every detector, as a guard uses them when it is given none."""
+    return (
+        NonFinite(),
+        ExplodingDepth(),
+        VanishingDepth(),
+        NoGradient(),
+        UpdateTooLarge(),
+        UpdateTooSmall(),
+        ClippedUpstream(),
+    )

@@ -1,0 +1,50 @@
+"""Symptom -> what to try, in the order in which the field would try it: cheap and safe first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gradguard.detect.symptom import Symptom
+
+ADVICE: Mapping[Symptom, tuple[str, ...]] = {
+    Symptom.NON_FINITE: (
+        "Look at the batch of the first bad step: NaN or Inf in inputs or targets, an empty mask, a wrong label.",
+        "Guard what divides or takes a logarithm or a root: add an epsilon inside sqrt, log and norms, not outside.",
+        "Lower the learning rate, or warm it up, if the update-to-weight ratio rose before the first bad step.",
+        "Clip the gradient norm; under fp16 use a GradScaler, or change to bf16.",
+    ),
+    Symptom.VANISHING_DEPTH: (
+        "Replace saturating activations (sigmoid, tanh) in hidden layers by ReLU, GELU or SiLU.",
+        "Initialise for the activation in use: kaiming_ for ReLU, xavier_ with its gain for tanh.",
+        "Put a normalisation layer (LayerNorm, BatchNorm) before each activation.",
+        "Add residual connections, so that the gradient has a path past each layer.",
+    ),
+    Symptom.EXPLODING_DEPTH: (
+        "Clip the gradient norm, to keep the run alive while you mend the cause.",
+        "Initialise for the activation in use: a gain that is too large multiplies through every layer.",
+        "Put a normalisation layer (LayerNorm, BatchNorm) before each activation.",
+        "Scale residual branches down at the start (zero-initialise the last norm or projection of each).",
+    ),
+    Symptom.NO_GRADIENT: (
+        "Check that the parameter takes part in the forward pass and that its output reaches the loss.",
+        "Look for detach(), .data, .item(), argmax, torch.no_grad() or NumPy between it and the loss.",
+        "If it is meant to be frozen, set requires_grad_(False) and leave it out of the optimizer.",
+        "If its layer is always dead (ReLU of negative inputs), lower the learning rate or change its initialisation.",
+    ),
+    Symptom.UPDATE_TOO_LARGE: (
+        "Lower the learning rate, by 3x to 10x.",
+        "Warm the learning rate up over the first few hundred steps.",
+        "Clip the gradient norm.",
+        "Check the scale of the loss: a sum over the batch or the sequence instead of a mean multiplies the gradient.",
+    ),
+    Symptom.UPDATE_TOO_SMALL: (
+        "Raise the learning rate; check that the scheduler does not start or stay at zero.",
+        "Mend a vanishing gradient first, if there is a finding for these layers.",
+        "Keep float32 master weights: in pure bf16 or fp16 an update below 1/256 of the weight rounds to nothing.",
+        "Use an optimizer that scales each parameter's step (Adam, AdamW) in place of plain SGD.",
+    ),
+    Symptom.CLIPPED_UPSTREAM: (
+        "Call guard.measure() right after backward(), before your own clipping: then the raw norm is recorded.",
+        "Or leave the clipping to the guard.",
+    ),
+}

@@ -1,0 +1,81 @@
+"""What a detector sees: some consecutive steps of one optimizer, as numbers on the host.
+
+Shape legend: R = steps in the block, S = sampled steps in the block, N = parameters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from torch import Tensor
+
+
+class Role(Enum):
+    """What a parameter is to the depth of the network."""
+
+    WEIGHT = "weight"  # a matrix or filter that multiplies what flows through the network
+    BIAS = "bias"  # the bias beside such a weight
+    OTHER = "other"  # embeddings, norms' gains and shifts, loose parameters
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The parameters of one optimizer, in the order of the model (its depth, as far as registration order tells).
+
+    Attributes:
+        optimizer: its name.
+        names: canonical parameter names, N of them.
+        layers: the module that owns each, as ``named_modules`` spells it.
+        sizes: number of entries of each.
+        roles: what each is to the depth.
+    """
+
+    optimizer: str
+    names: tuple[str, ...]
+    layers: tuple[str, ...]
+    sizes: tuple[int, ...]
+    roles: tuple[Role, ...]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What is measured on sampled steps only.
+
+    Attributes:
+        steps: int64, [S].
+        weight_norms: float64, [S, N]; norm of each parameter before the step.
+        update_ratios: float64, [S, N]; norm of the step's change over ``weight_norms``; NaN where that is 0 or where
+            the step was skipped.
+        learning_rates: float64, [S, N]; NaN where it lies in a tensor.
+    """
+
+    steps: Tensor
+    weight_norms: Tensor
+    update_ratios: Tensor
+    learning_rates: Tensor
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive steps of one optimizer.
+
+    Attributes:
+        layout: whose columns these are.
+        steps: int64, [R]; counted from 1.
+        grad_norms: float64, [R, N]; unscaled, 0 where a gradient is missing.
+        totals: float64, [R].
+        missing: bool, [R, N].
+        overflow: bool, [R]; a routine fp16 overflow, which the loss scaler skips: enters no statistic.
+        losses: float64, [R]; NaN where none was recorded.
+        samples: what was measured on sampled steps among these.
+    """
+
+    layout: Layout
+    steps: Tensor
+    grad_norms: Tensor
+    totals: Tensor
+    missing: Tensor
+    overflow: Tensor
+    losses: Tensor
+    samples: Samples

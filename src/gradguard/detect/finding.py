@@ -1,0 +1,92 @@
+"""What a detector says: symptom, place, steps, the numbers behind it, and what to try first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from gradguard.detect.advice import ADVICE
+from gradguard.detect.symptom import Symptom
+
+
+class Severity(str, Enum):
+    """How much a finding matters; a healthy run yields nothing above ``INFO``."""
+
+    INFO = "info"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+    @property
+    def rank(self) -> int:
+        """0 for info, 1 for warning, 2 for critical."""
+        return list(Severity).index(self)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One symptom of one optimizer's parameters. ``print(finding)`` says it in words that a person can act on.
+
+    Attributes:
+        symptom: what is wrong.
+        severity: how much it matters.
+        where: the places, spelled as ``named_modules`` or ``named_parameters`` spells them; worst or first one first.
+        optimizer: name of the optimizer whose parameters these are.
+        first_step: optimizer step, counted from 1, at which the condition first held.
+        last_step: last step at which it held.
+        active: whether it still holds.
+        evidence: the numbers behind it, by name.
+        explanation: what happened, in one or two sentences.
+    """
+
+    symptom: Symptom
+    severity: Severity
+    where: tuple[str, ...]
+    optimizer: str
+    first_step: int
+    last_step: int
+    active: bool
+    evidence: Mapping[str, object] = field(default_factory=dict)
+    explanation: str = ""
+
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """What to try, in the order in which the field would try it."""
+        return ADVICE.get(self.symptom, ())
+
+    def __str__(self) -> str:
+        still = "and still so" if self.active else "then over"
+        steps = (
+            f"step {self.first_step}"
+            if self.first_step == self.last_step
+            else (f"steps {self.first_step} to {self.last_step}")
+        )
+        lines = [
+            f"[{self.severity.value}] {self.symptom.value} in {_listed(self.where)}: {steps}, {still}",
+            f"  {self.explanation}",
+        ]
+        if self.evidence:
+            lines.append(
+                "  evidence: " + "; ".join(f"{name} {_number(value)}" for name, value in self.evidence.items())
+            )
+        if self.advice:
+            lines.append("  try first:")
+            lines += [f"    {i}. {sentence}" for i, sentence in enumerate(self.advice, start=1)]
+        return "\n".join(lines)
+
+
+def _listed(where: tuple[str, ...], most: int = 4) -> str:
+    if not where:
+        return "the whole model"
+    rest = f" and {len(where) - most} more" if len(where) > most else ""
+    return ", ".join(where[:most]) + rest
+
+
+def _number(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, Mapping):
+        items = list(value.items())
+        shown = items if len(items) <= 6 else [*items[:3], ("...", "..."), *items[-3:]]
+        return "{" + ", ".join("..." if k == "..." else f"{k}: {_number(v)}" for k, v in shown) + "}"
+    return str(value)

@@ -1,0 +1,82 @@
+"""Trainable parameters that never get a gradient."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+
+from gradguard.detect.base import AbstractDetector, PerParameter
+from gradguard.detect.block import Block
+from gradguard.detect.finding import Finding, Severity
+from gradguard.detect.symptom import Symptom
+
+
+@final
+class NoGradient(AbstractDetector):
+    """A trainable parameter's gradient was missing or exactly zero at every step since the optimizer knows it.
+
+    Rule: ``patience`` steps on end from its first one, at which other parameters did have a gradient. A single
+    gradient ends it for good: a late start is no fault. Zero in float32 also stands for entries below 1e-23, whose
+    squares underflow.
+
+    What it can't see: parameters that no optimizer holds, and single dead rows of a parameter that lives.
+
+    Args:
+        patience: steps without a gradient before it is said, >= 1.
+    """
+
+    def __init__(self, *, patience: int = 20) -> None:
+        if patience < 1:
+            raise ValueError(f"NoGradient needs patience >= 1, got {patience}.")
+        self.patience = patience
+        self.optimizer = ""
+        self.without = PerParameter(0.0)  # steps so far without a gradient; NaN once there was one
+        self.reported: dict[str, tuple[int, int]] = {}  # first step, last step without
+        self.started: dict[str, int] = {}
+
+    def observe(self, block: Block) -> None:
+        """Take in the next steps."""
+        self.optimizer, names = block.layout.optimizer, block.layout.names
+        without = self.without.of(names)
+        judged = ~block.overflow & (block.totals != 0)
+        if not judged.any():
+            return
+        steps = block.steps[judged]
+        for name in names:
+            self.started.setdefault(name, int(steps[0]))
+        got_one = (block.grad_norms[judged] != 0) & ~block.missing[judged]
+        ever = got_one.any(dim=0)
+        before_first = torch.where(ever, got_one.to(torch.int64).argmax(dim=0), len(steps))
+        counts = without + before_first
+        late = (counts >= self.patience) & ~counts.isnan()
+        for i in late.nonzero().flatten().tolist():
+            last = int(steps[int(before_first[i]) - 1]) if before_first[i] > 0 else self.reported[names[i]][1]
+            self.reported[names[i]] = (self.started[names[i]], last)
+        self.without.values = torch.where(ever, torch.nan, counts)
+
+    def findings(self) -> tuple[Finding, ...]:
+        """One finding for all that still have none, one for those that got one late."""
+        waiting = dict(zip(self.without.names, (~self.without.values.isnan()).tolist(), strict=True))
+        found = []
+        for active in (True, False):
+            spans = {name: span for name, span in self.reported.items() if waiting.get(name, False) is active}
+            if not spans:
+                continue
+            first, last = min(s for s, _ in spans.values()), max(s for _, s in spans.values())
+            what = "parameter has" if len(spans) == 1 else "parameters have"
+            found.append(
+                Finding(
+                    Symptom.NO_GRADIENT,
+                    Severity.WARNING if active else Severity.INFO,
+                    tuple(spans),
+                    self.optimizer,
+                    first,
+                    last,
+                    active,
+                    {"parameters": len(spans), "steps without a gradient": last - first + 1},
+                    f"{len(spans)} trainable {what} had no gradient (none, or exactly zero) "
+                    f"{'so far' if active else 'at first'}: the optimizer cannot train what the loss does not reach.",
+                )
+            )
+        return tuple(found)

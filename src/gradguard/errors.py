@@ -1,0 +1,13 @@
+"""What GradGuard raises and warns with, beside plain ``ValueError`` and ``TypeError`` for a mistake in the call."""
+
+
+class GradGuardError(Exception):
+    """Base class of the errors that are GradGuard's own."""
+
+
+class ClosedGuardError(GradGuardError, ValueError):
+    """A guard was used after ``close()``: it hangs on no optimizer any more and can measure nothing."""
+
+
+class GradGuardWarning(UserWarning):
+    """A request that is not carried out, or a condition that weakens what is reported. Issued once each."""

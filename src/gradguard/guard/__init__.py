@@ -1,0 +1,3 @@
+"""The guard of a plain training loop."""
+
+from gradguard.guard.guard import Guard as Guard

@@ -1,0 +1,299 @@
+"""The whole product for a plain loop: one line, and the loop is not edited."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, final
+from weakref import WeakSet
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from gradguard.detect import AbstractDetector, Finding, default_detectors
+from gradguard.errors import ClosedGuardError, GradGuardWarning
+from gradguard.functional import Measurement
+from gradguard.guard.hooks import StepHooks, unwrapped
+from gradguard.guard.layout import known_parameters
+from gradguard.guard.scaler import ScalerWatch
+from gradguard.guard.summary import summary
+from gradguard.guard.track import Track
+from gradguard.record import History, HostReader
+
+_GUARDED: WeakSet[Optimizer] = WeakSet()
+
+
+@final
+class Guard:
+    """Measures the gradients at every optimizer step, finds what is wrong with them, and says what to change.
+
+    It hangs on the optimizer's step hooks, so that accumulation, several optimizers, ``torch.compile``, DDP and FSDP2
+    need nothing more. It only looks: weights, gradients and random numbers are bit for bit those of a run without it.
+
+    Args:
+        model: the model, wrapped or not; or several by name, ``{"generator": g, "discriminator": d}``.
+        optimizer: its optimizer, or several, in a list or by name. Wrappers of Accelerate and Fabric are taken off.
+        every_n_steps: steps between two flushes, >= 1. In between nothing is read on the host; at each flush what was
+            measured comes over in one transfer and is judged, and the step's update and weight norms are sampled.
+        norm_type: p of the gradient norms, > 0 or ``inf``.
+        detectors: what to look for; :func:`gradguard.detect.default_detectors` by default. Each optimizer gets
+            copies.
+        scaler: the ``GradScaler`` of an fp16 loop. Needed to count overflow steps of optimizers that are not fused
+            (they are skipped before any hook), and for ``measure()`` on gradients that are still scaled.
+        max_points: most points that ``history`` keeps of a series.
+
+    Attributes:
+        history: series by name, see the README's table; a ``Mapping[str, Points]`` of bounded size.
+        closed: whether ``close()`` was called.
+
+    Raises:
+        ValueError: an argument out of range, nothing to train, an optimizer given twice or guarded already, or one
+            over another model's parameters.
+        TypeError: something that is no model, optimizer, detector or scaler.
+
+    Host sync: one per flush and device; one per step while a gradient that is not finite is being looked at.
+    Mutates: nothing but the two hooks, and two methods of ``scaler``, until ``close()``.
+
+    >>> model = nn.Linear(2, 1)
+    >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    >>> with Guard(model, optimizer) as guard:
+    ...     for _ in range(3):
+    ...         optimizer.zero_grad()
+    ...         model(torch.ones(4, 2)).square().mean().backward()
+    ...         optimizer.step()
+    >>> guard.diagnose()
+    []
+    >>> guard.history["grad_norm/total"].steps
+    tensor([1, 2, 3])
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | Mapping[str, nn.Module],
+        optimizer: Optimizer | Sequence[Optimizer] | Mapping[str, Optimizer],
+        *,
+        every_n_steps: int = 50,
+        norm_type: float = 2.0,
+        detectors: Sequence[AbstractDetector] | None = None,
+        scaler: Any = None,
+        max_points: int = 1024,
+    ) -> None:
+        if not isinstance(every_n_steps, int) or every_n_steps < 1:
+            raise ValueError(f"Guard needs every_n_steps to be an integer >= 1, got {every_n_steps}.")
+        if not norm_type > 0:
+            raise ValueError(f"Guard needs norm_type > 0 or inf, got {norm_type}.")
+        models = _named_models(model)
+        optimizers = _named_optimizers(optimizer)
+        chosen = default_detectors() if detectors is None else tuple(detectors)
+        for detector in chosen:
+            if not isinstance(detector, AbstractDetector):
+                raise TypeError(f"Guard needs detectors to be AbstractDetector objects, got {detector!r}.")
+        self.history = History(max_points)
+        self.closed = False
+        self._reader = HostReader()
+        self._loss: Tensor | None = None
+        self._num_losses = 0
+        self._tracks = {
+            name: Track(
+                opt,
+                name,
+                models,
+                chosen,
+                norm_type=norm_type,
+                every=every_n_steps,
+                history=self.history,
+                reader=self._reader,
+                prefix=f"{name}/" if len(optimizers) > 1 else "",
+            )
+            for name, opt in optimizers.items()
+        }
+        for track in self._tracks.values():
+            _check(track, models)
+        self._scaler = self._watch(scaler) if scaler is not None else None
+        self._hooks = [self._attach(track) for track in self._tracks.values()]
+
+    def _attach(self, track: Track) -> StepHooks:
+        def before(result: Any) -> None:
+            if self._loss is None and isinstance(result, Tensor) and result.numel() == 1:
+                self.record_loss(result)  # what the closure returned
+            track.refresh()
+            loss, self._loss = self._loss, None
+            track.before_step(loss if loss is None else loss / self._num_losses)
+            self._num_losses = 0
+
+        _GUARDED.add(track.optimizer)
+        return StepHooks(track.optimizer, before=before, after=track.after_step)
+
+    def _watch(self, scaler: Any) -> ScalerWatch:
+        def before(optimizer: Optimizer) -> None:
+            for track in self._of(optimizer):
+                track.fired = False
+
+        def after(optimizer: Optimizer) -> None:
+            for track in self._of(optimizer):
+                if not track.fired:
+                    self._loss, self._num_losses = None, 0
+                    track.skipped()
+
+        def unscaled(optimizer: Optimizer) -> None:
+            for track in self._of(optimizer):
+                track.unscaled = True
+
+        return ScalerWatch(scaler, before=before, after=after, unscaled=unscaled)
+
+    def _of(self, optimizer: Optimizer) -> list[Track]:
+        inner = unwrapped(optimizer)
+        return [track for track in self._tracks.values() if track.optimizer is inner]
+
+    def record_loss(self, loss: Tensor | float) -> None:
+        """Note the loss of the optimizer step to come; several before one step (accumulation) are averaged.
+
+        Args:
+            loss: one number; a tensor stays on its device. Under accumulation, as it was before the division.
+
+        Raises:
+            ValueError: more than one number.
+            ClosedGuardError: the guard was closed.
+
+        Host sync: none. Mutates: nothing.
+        """
+        self._check_open("record_loss")
+        value = loss.detach() if isinstance(loss, Tensor) else torch.tensor(float(loss))
+        if value.numel() != 1:
+            raise ValueError(f"record_loss needs one number, got shape {tuple(value.shape)}. Take its mean first.")
+        value = value.reshape(()).to(torch.float32, copy=True)
+        self._loss = value if self._loss is None else self._loss + value
+        self._num_losses += 1
+
+    def measure(self, optimizer: str | None = None) -> Measurement:
+        """Measure now, and use it for the step to come: right after ``backward()``, before a clipping of your own.
+
+        Args:
+            optimizer: name of the optimizer (its position in a list, as a string); not needed where there is one.
+
+        Returns:
+            The raw gradient norms, on the device, with a ``scaler``'s loss scale divided out.
+
+        Raises:
+            ValueError: no such optimizer, or none named where there are several.
+            ClosedGuardError: the guard was closed.
+
+        Host sync: none. Mutates: nothing.
+        """
+        self._check_open("measure")
+        if optimizer is None and len(self._tracks) == 1:
+            (optimizer,) = self._tracks
+        if optimizer not in self._tracks:
+            raise ValueError(f"measure needs the name of one of {', '.join(self._tracks)}, got {optimizer}.")
+        track = self._tracks[optimizer]
+        track.refresh()
+        scale = None
+        if self._scaler is not None and not track.unscaled and track.params:
+            scale = self._scaler.scaler.scale(torch.ones((), device=track.params[0].device))
+        track.taken = track.measured(scale)
+        return track.taken
+
+    def diagnose(self) -> list[Finding]:
+        """Say what has been found so far, the worst first. An empty list is good news. Host sync: one per device."""
+        self._flush()
+        found = [finding for track in self._tracks.values() for finding in track.findings()]
+        return sorted(found, key=lambda finding: (-finding.severity.rank, finding.first_step))
+
+    def summary(self) -> str:
+        """Tell the run so far in a few lines of text: norms, updates, losses, findings. Host sync: one per device."""
+        found = self.diagnose()
+        return summary(list(self._tracks.values()), self.history, found)
+
+    @property
+    def host_reads(self) -> int:
+        """How many transfers from a device to the host this guard has made."""
+        return self._reader.count
+
+    def close(self) -> None:
+        """Take every hook off. What was found and recorded stays; a second call does nothing."""
+        if self.closed:
+            return
+        self._flush()
+        self.closed = True
+        for hooks in self._hooks:
+            hooks.close()
+        if self._scaler is not None:
+            self._scaler.close()
+        for track in self._tracks.values():
+            _GUARDED.discard(track.optimizer)
+
+    def __enter__(self) -> Guard:
+        self._check_open("with")
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        steps = ", ".join(f"{name}: {track.step} steps" for name, track in self._tracks.items())
+        return f"Guard({steps}{', closed' if self.closed else ''})"
+
+    def _flush(self) -> None:
+        for track in self._tracks.values():
+            track.flush()
+
+    def _check_open(self, what: str) -> None:
+        if self.closed:
+            raise ClosedGuardError(f"{what} needs an open guard, this one was closed. Make a new Guard to go on.")
+
+
+def _named_models(model: Any) -> dict[str, nn.Module]:
+    models = {"": model} if isinstance(model, nn.Module) else model
+    if not isinstance(models, Mapping) or not models:
+        raise TypeError(f"Guard needs a torch.nn.Module, or several in a dict by name, got {type(model).__name__}.")
+    for name, one in models.items():
+        if not isinstance(one, nn.Module):
+            raise TypeError(f"Guard needs {name!r} to be a torch.nn.Module, got {type(one).__name__}.")
+    return dict(models)
+
+
+def _named_optimizers(optimizer: Any) -> dict[str, Optimizer]:
+    if isinstance(optimizer, Mapping):
+        named = dict(optimizer)
+    elif isinstance(optimizer, Sequence):
+        named = {str(i): one for i, one in enumerate(optimizer)}
+    else:
+        named = {"optimizer": optimizer}
+    if not named:
+        raise ValueError("Guard needs at least one optimizer, got none.")
+    bare = {name: unwrapped(one) for name, one in named.items()}
+    for name, one in bare.items():
+        if list(map(id, bare.values())).count(id(one)) > 1:
+            raise ValueError(f"Guard needs distinct optimizers, got the same {type(one).__name__} twice ({name}).")
+        if one in _GUARDED:
+            raise ValueError(
+                f"Guard needs an optimizer without a guard, this {type(one).__name__} has one. "
+                "Use that guard, or close() it first."
+            )
+    return bare
+
+
+def _check(track: Track, models: Mapping[str, nn.Module]) -> None:
+    kind = type(track.optimizer).__name__
+    if not track.params:
+        raise ValueError(
+            f"Guard needs something to train, but no parameter of {kind} has requires_grad=True. "
+            "Unfreeze the model before you attach the guard."
+        )
+    known = known_parameters(models)
+    strangers = [name for p, name in zip(track.params, track.layout.names, strict=True) if id(p) not in known]
+    of = ", ".join(type(model).__name__ for model in models.values())
+    if len(strangers) == len(track.params):
+        raise ValueError(
+            f"Guard needs the model that {kind} trains: none of its {len(strangers)} parameters belongs to {of}. "
+            "Pass that model, or build the optimizer from this one's parameters()."
+        )
+    if strangers:
+        warnings.warn(
+            f"{len(strangers)} of {len(track.params)} parameters of {kind} do not belong to {of} and go by their place "
+            f"in the optimizer: {', '.join(strangers[:4])}. Pass their module, too: Guard({{'model': ..., 'loss': ...}}, "
+            "...).",
+            GradGuardWarning,
+            stacklevel=3,
+        )

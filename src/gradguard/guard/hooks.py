@@ -1,0 +1,88 @@
+"""The two hooks that a guard hangs on an optimizer, and the optimizer inside its wrappers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, final
+
+import torch
+from torch.optim import Optimizer
+
+
+def unwrapped(optimizer: Any) -> Optimizer:
+    """Give the optimizer that Accelerate, Fabric or Lightning has wrapped; its hooks fire on every way to step it.
+
+    Raises:
+        TypeError: there is no optimizer in it.
+    """
+    inner = optimizer
+    while isinstance(getattr(inner, "optimizer", None), Optimizer):
+        inner = inner.optimizer
+    if not isinstance(inner, Optimizer):
+        raise TypeError(
+            f"Guard needs a torch.optim.Optimizer (or a list or dict of them), got {type(optimizer).__name__}."
+        )
+    return inner
+
+
+@final
+class StepHooks:
+    """Calls ``before`` once the gradients of a step are there, and ``after`` when the step is done.
+
+    A closure is evaluated inside the step, so that the gradients a pre-hook sees are those of the step before: the
+    closure is wrapped, and ``before`` runs after its first evaluation (LBFGS evaluates it many times).
+
+    Args:
+        optimizer: the bare optimizer.
+        before: called with what the closure returned, or None where there is no closure.
+        after: called when the step is done.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        *,
+        before: Callable[[Any], None],
+        after: Callable[[], None],
+    ) -> None:
+        def pre(_: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
+            closure = args[1] if len(args) > 1 else kwargs.get("closure")
+            if closure is None:
+                before(None)
+                return None
+            watched = _after_first_call(closure, before)
+            return ((args[0], watched, *args[2:]), kwargs) if len(args) > 1 else (args, {**kwargs, "closure": watched})
+
+        def post(_: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            after()
+
+        # A compiled step would trace the bookkeeping and recompile whenever a counter moves.
+        untraced: Callable[[Any], Any] = torch.compiler.disable
+        self.handles = [
+            optimizer.register_step_pre_hook(untraced(pre)),
+            optimizer.register_step_post_hook(untraced(post)),
+        ]
+
+    def close(self) -> None:
+        """Take both hooks off."""
+        for handle in self.handles:
+            handle.remove()
+
+
+def _after_first_call(closure: Callable[[], Any], then: Callable[[Any], None]) -> Callable[[], Any]:
+    first = True
+
+    def watched() -> Any:
+        nonlocal first
+        result = closure()
+        if first:
+            first = False
+            then(result)
+        return result
+
+    return watched
+
+
+def ids_of(groups: Iterable[dict[str, Any]]) -> list[int]:
+    """Identify all trainable parameters of some groups, to notice when one is added, removed, replaced or unfrozen."""
+    return [id(param) for group in groups for param in group["params"] if param.requires_grad]

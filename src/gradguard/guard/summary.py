@@ -1,0 +1,67 @@
+"""A run in a few lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from gradguard.detect import Finding, Severity, Symptom
+from gradguard.guard.track import Track
+from gradguard.record import History
+
+
+def summary(tracks: Sequence[Track], history: History, findings: Sequence[Finding]) -> str:
+    """Say how many steps there were, what was measured in them, and the verdict."""
+    lines = []
+    for track in tracks:
+        kind = type(track.optimizer).__name__
+        layers = len(set(track.layout.layers))
+        lines.append(f"{track.name} ({kind}): {track.step} steps, {len(track.params)} parameters in {layers} modules")
+        lines += [f"  {line}" for line in _numbers(track, history, findings)]
+    serious = [finding for finding in findings if finding.severity is not Severity.INFO]
+    lines.append(f"Verdict: {_verdict(serious, tracks)}")
+    return "\n".join([*lines, *(str(finding) for finding in findings)])
+
+
+def _verdict(serious: Sequence[Finding], tracks: Sequence[Track]) -> str:
+    if not any(track.step for track in tracks):
+        return "no step was made yet."
+    if not serious:
+        return "healthy."
+    return ", ".join(dict.fromkeys(finding.symptom.value for finding in serious)) + "."
+
+
+def _numbers(track: Track, history: History, findings: Sequence[Finding]) -> list[str]:
+    lines = []
+    key = f"{track.prefix}grad_norm/total"
+    if key in history:
+        points = history[key]
+        values = points.last[points.last.isfinite()]
+        if len(values):
+            high = torch.where(points.high.isfinite(), points.high, -torch.inf)
+            after = [f for f in findings if f.symptom is Symptom.CLIPPED_UPSTREAM and f.optimizer == track.name]
+            lines.append(
+                f"gradient norm: median {values.median():.3g}, largest {high.max():.3g} at step "
+                f"{int(points.steps[high.argmax()])}" + (" (after a clipping upstream)" if after else "")
+            )
+    ratios = {
+        name: float(series.last[-1])
+        for name in track.layout.names
+        if (series := history.get(f"{track.prefix}update_ratio/{name}")) is not None and len(series.last)
+    }
+    known = {name: ratio for name, ratio in ratios.items() if ratio == ratio}
+    if known:
+        low, high_name = min(known, key=lambda n: known[n]), max(known, key=lambda n: known[n])
+        lines.append(
+            f"update/weight at the last sample: smallest {known[low]:.1e} in {low}, "
+            f"largest {known[high_name]:.1e} in {high_name}"
+        )
+    loss = history.get(f"{track.prefix}loss")
+    if loss is not None:
+        lines.append(f"loss: {loss.last[0]:.4g} at step {int(loss.steps[0])}, {loss.last[-1]:.4g} at the end")
+    if track.overflows:
+        lines.append(f"fp16 overflows, skipped by the loss scaler: {track.overflows}")
+    if track.non_finite:
+        lines.append(f"steps with NaN or Inf: {track.non_finite}")
+    return lines

@@ -1,0 +1,166 @@
+"""The numbers of a whole run at bounded memory: neighbouring steps are merged, their extremes kept.
+
+Shape legend: R = steps added, P = points kept, N = columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, final
+
+import torch
+from torch import Tensor
+
+POINTS = 1024  # most points of a series
+ENTRIES = 1 << 20  # most entries of a table: three float32 tables of that many take 12 MB
+
+
+class Points(NamedTuple):
+    """One series. A point stands for a run of neighbouring steps once the run is long; no extreme is lost.
+
+    Attributes:
+        steps: int64, [P]; last step of each point.
+        last: float32, [P]; value at that step.
+        low: float32, [P]; smallest value among the point's steps, NaN left out.
+        high: float32, [P]; largest one.
+    """
+
+    steps: Tensor
+    last: Tensor
+    low: Tensor
+    high: Tensor
+
+
+@final
+class Table:
+    """Columns over steps. ``width`` steps share a point; where the points run out, it doubles.
+
+    Args:
+        names: the columns.
+        points: most points kept, >= 2.
+    """
+
+    def __init__(self, names: tuple[str, ...], points: int = POINTS) -> None:
+        self.names = names
+        self.most = max(2, min(points, ENTRIES // max(1, len(names))))
+        self.width = 1
+        self.points: list[Points] = []  # complete ones, as pieces of tables [P, N]
+        self.open: Points | None = None  # one row that stands for `filled` < `width` steps
+        self.filled = 0
+
+    def extend(self, steps: Tensor, rows: Tensor) -> None:
+        """Append rows [R, N] of the steps [R]."""
+        new = _as_points(steps, rows.float())
+        while len(new.steps):
+            whole = len(new.steps) // self.width if not self.filled else 0
+            if whole:
+                cut = whole * self.width
+                self._append(_merged(_slice(new, 0, cut), self.width))
+            else:
+                cut = min(self.width - self.filled, len(new.steps))
+                part = _slice(new, 0, cut)
+                self.open = _merged(_joined([self.open, part]) if self.open else part, 0)
+                self.filled += cut
+                if self.filled == self.width:
+                    complete, self.open, self.filled = self.open, None, 0
+                    self._append(complete)
+            new = _slice(new, cut, len(new.steps))
+
+    def _append(self, points: Points) -> None:
+        self.points.append(points)
+        while sum(len(piece.steps) for piece in self.points) > self.most:
+            kept = _joined(self.points)
+            even = len(kept.steps) // 2 * 2
+            rest = _slice(kept, even, len(kept.steps))
+            if len(rest.steps):  # an odd one out waits, half full, for its partner
+                self.open = rest if self.open is None else _merged(_joined([rest, self.open]), 0)
+                self.filled += self.width
+            self.points, self.width = [_merged(_slice(kept, 0, even), 2)], self.width * 2
+
+    def rename(self, names: tuple[str, ...]) -> None:
+        """Put the columns into another order; a new one is NaN so far."""
+        known = {name: i for i, name in enumerate(self.names)}
+        columns = torch.tensor([known.get(name, len(self.names)) for name in names], dtype=torch.int64)
+        self.points = [_columns(piece, columns) for piece in self.points]
+        self.open = _columns(self.open, columns) if self.open else None
+        self.names = names
+
+    def series(self, column: int) -> Points:
+        """One column, the point that is still open included."""
+        pieces = [*self.points, *([self.open] if self.open else [])]
+        if not pieces:
+            empty = torch.zeros(0)
+            return Points(empty.long(), empty, empty, empty)
+        joined = _joined(pieces)
+        return Points(joined.steps, joined.last[:, column], joined.low[:, column], joined.high[:, column])
+
+
+@final
+class History(Mapping[str, Points]):
+    """Series by name, such as ``grad_norm/total`` or ``update_ratio/encoder.weight``.
+
+    Args:
+        points: most points kept of a series; memory does not grow beyond that.
+    """
+
+    def __init__(self, points: int = POINTS) -> None:
+        if points < 2:
+            raise ValueError(f"History needs points >= 2, got {points}.")
+        self._points = points
+        self._tables: dict[str, Table] = {}
+        self._where: dict[str, tuple[str, int]] = {}
+
+    def extend(self, group: str, names: tuple[str, ...], steps: Tensor, rows: Tensor) -> None:
+        """Append rows [R, N] to the series ``group/name``; a group whose one name is empty is a series itself."""
+        table = self._tables.get(group)
+        if table is None:
+            table = self._tables[group] = Table(names, self._points)
+        elif table.names != names:
+            table.rename(names)
+        for column, name in enumerate(names):
+            self._where[f"{group}/{name}" if name else group] = (group, column)
+        table.extend(steps, rows)
+
+    def __getitem__(self, key: str) -> Points:
+        group, column = self._where[key]
+        return self._tables[group].series(column)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._where)
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+
+def _as_points(steps: Tensor, rows: Tensor) -> Points:
+    return Points(steps, rows, rows, rows)
+
+
+def _slice(points: Points, start: int, stop: int) -> Points:
+    return Points(*(field[start:stop] for field in points))
+
+
+def _joined(pieces: list[Points]) -> Points:
+    return Points(*(torch.cat(fields) for fields in zip(*pieces, strict=True)))
+
+
+def _columns(points: Points, columns: Tensor) -> Points:
+    steps, *tables = points
+    return Points(steps, *(torch.cat([t, torch.full((len(t), 1), torch.nan)], dim=1)[:, columns] for t in tables))
+
+
+def _merged(points: Points, width: int) -> Points:
+    """Merge each ``width`` neighbouring points into one; all of them where it is 0."""
+    width = width or len(points.steps)
+    if width == 1:
+        return points
+    low, high = (t.view(-1, width, t.shape[1]) for t in (points.low, points.high))
+    lowest = torch.where(low.isnan(), torch.inf, low).amin(1)
+    highest = torch.where(high.isnan(), -torch.inf, high).amax(1)
+    none = low.isnan().all(1)
+    return Points(
+        points.steps[width - 1 :: width],
+        points.last[width - 1 :: width],
+        torch.where(none, torch.nan, lowest),
+        torch.where(none, torch.nan, highest),
+    )
