@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, final
 from weakref import WeakSet
@@ -12,10 +11,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gradguard.detect import AbstractDetector, Finding, default_detectors
-from gradguard.errors import ClosedGuardError, GradGuardWarning
+from gradguard.errors import ClosedGuardError
 from gradguard.functional import Measurement
+from gradguard.guard.arguments import check_parameters, named_models, named_optimizers
 from gradguard.guard.hooks import StepHooks, unwrapped
-from gradguard.guard.layout import known_parameters
 from gradguard.guard.scaler import ScalerWatch
 from gradguard.guard.summary import summary
 from gradguard.guard.track import Track
@@ -83,8 +82,8 @@ class Guard:
             raise ValueError(f"Guard needs every_n_steps to be an integer >= 1, got {every_n_steps}.")
         if not norm_type > 0:
             raise ValueError(f"Guard needs norm_type > 0 or inf, got {norm_type}.")
-        models = _named_models(model)
-        optimizers = _named_optimizers(optimizer)
+        models = named_models(model)
+        optimizers = named_optimizers(optimizer, _GUARDED)
         chosen = default_detectors() if detectors is None else tuple(detectors)
         for detector in chosen:
             if not isinstance(detector, AbstractDetector):
@@ -109,7 +108,7 @@ class Guard:
             for name, opt in optimizers.items()
         }
         for track in self._tracks.values():
-            _check(track, models)
+            check_parameters(track, models)
         self._scaler = self._watch(scaler) if scaler is not None else None
         self._hooks = [self._attach(track) for track in self._tracks.values()]
 
@@ -241,59 +240,3 @@ class Guard:
     def _check_open(self, what: str) -> None:
         if self.closed:
             raise ClosedGuardError(f"{what} needs an open guard, this one was closed. Make a new Guard to go on.")
-
-
-def _named_models(model: Any) -> dict[str, nn.Module]:
-    models = {"": model} if isinstance(model, nn.Module) else model
-    if not isinstance(models, Mapping) or not models:
-        raise TypeError(f"Guard needs a torch.nn.Module, or several in a dict by name, got {type(model).__name__}.")
-    for name, one in models.items():
-        if not isinstance(one, nn.Module):
-            raise TypeError(f"Guard needs {name!r} to be a torch.nn.Module, got {type(one).__name__}.")
-    return dict(models)
-
-
-def _named_optimizers(optimizer: Any) -> dict[str, Optimizer]:
-    if isinstance(optimizer, Mapping):
-        named = dict(optimizer)
-    elif isinstance(optimizer, Sequence):
-        named = {str(i): one for i, one in enumerate(optimizer)}
-    else:
-        named = {"optimizer": optimizer}
-    if not named:
-        raise ValueError("Guard needs at least one optimizer, got none.")
-    bare = {name: unwrapped(one) for name, one in named.items()}
-    for name, one in bare.items():
-        if list(map(id, bare.values())).count(id(one)) > 1:
-            raise ValueError(f"Guard needs distinct optimizers, got the same {type(one).__name__} twice ({name}).")
-        if one in _GUARDED:
-            raise ValueError(
-                f"Guard needs an optimizer without a guard, this {type(one).__name__} has one. "
-                "Use that guard, or close() it first."
-            )
-    return bare
-
-
-def _check(track: Track, models: Mapping[str, nn.Module]) -> None:
-    kind = type(track.optimizer).__name__
-    if not track.params:
-        raise ValueError(
-            f"Guard needs something to train, but no parameter of {kind} has requires_grad=True. "
-            "Unfreeze the model before you attach the guard."
-        )
-    known = known_parameters(models)
-    strangers = [name for p, name in zip(track.params, track.layout.names, strict=True) if id(p) not in known]
-    of = ", ".join(type(model).__name__ for model in models.values())
-    if len(strangers) == len(track.params):
-        raise ValueError(
-            f"Guard needs the model that {kind} trains: none of its {len(strangers)} parameters belongs to {of}. "
-            "Pass that model, or build the optimizer from this one's parameters()."
-        )
-    if strangers:
-        warnings.warn(
-            f"{len(strangers)} of {len(track.params)} parameters of {kind} do not belong to {of} and go by their place "
-            f"in the optimizer: {', '.join(strangers[:4])}. Pass their module, too: Guard({{'model': ..., 'loss': ...}}, "
-            "...).",
-            GradGuardWarning,
-            stacklevel=3,
-        )

@@ -192,7 +192,7 @@ class Track:
 
 
 def is_sampled(step: int, every: int) -> bool:
-    """Say whether the dear measurements are due: at steps 1, 2, 4, 8 ... and then every ``every``; equal on all ranks."""
+    """Say whether the dear measurements are due: at steps 1, 2, 4, 8 ..., then every ``every``; equal on all ranks."""
     return step % every == 0 or (step < every and step & (step - 1) == 0)
 
 

@@ -1,0 +1,73 @@
+"""What a user may pass for model and optimizer, and what is wrong with what else comes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from gradguard.errors import GradGuardWarning
+from gradguard.guard.hooks import unwrapped
+from gradguard.guard.layout import known_parameters
+from gradguard.guard.track import Track
+
+
+def named_models(model: Any) -> dict[str, nn.Module]:
+    """Give the models by name; a single one has the empty name."""
+    models = {"": model} if isinstance(model, nn.Module) else model
+    if not isinstance(models, Mapping) or not models:
+        raise TypeError(f"Guard needs a torch.nn.Module, or several in a dict by name, got {type(model).__name__}.")
+    for name, one in models.items():
+        if not isinstance(one, nn.Module):
+            raise TypeError(f"Guard needs {name!r} to be a torch.nn.Module, got {type(one).__name__}.")
+    return dict(models)
+
+
+def named_optimizers(optimizer: Any, guarded: Collection[Optimizer]) -> dict[str, Optimizer]:
+    """Give the optimizers by name, wrappers taken off; those of a list go by their position."""
+    if isinstance(optimizer, Mapping):
+        named = dict(optimizer)
+    elif isinstance(optimizer, Sequence):
+        named = {str(i): one for i, one in enumerate(optimizer)}
+    else:
+        named = {"optimizer": optimizer}
+    if not named:
+        raise ValueError("Guard needs at least one optimizer, got none.")
+    bare = {name: unwrapped(one) for name, one in named.items()}
+    for name, one in bare.items():
+        if list(map(id, bare.values())).count(id(one)) > 1:
+            raise ValueError(f"Guard needs distinct optimizers, got the same {type(one).__name__} twice ({name}).")
+        if one in guarded:
+            raise ValueError(
+                f"Guard needs an optimizer without a guard, this {type(one).__name__} has one. "
+                "Use that guard, or close() it first."
+            )
+    return bare
+
+
+def check_parameters(track: Track, models: Mapping[str, nn.Module]) -> None:
+    """Refuse an optimizer that trains nothing, or another model; warn of parameters that no model knows."""
+    kind = type(track.optimizer).__name__
+    if not track.params:
+        raise ValueError(
+            f"Guard needs something to train, but no parameter of {kind} has requires_grad=True. "
+            "Unfreeze the model before you attach the guard."
+        )
+    known = known_parameters(models)
+    strangers = [name for p, name in zip(track.params, track.layout.names, strict=True) if id(p) not in known]
+    of = ", ".join(type(model).__name__ for model in models.values())
+    if len(strangers) == len(track.params):
+        raise ValueError(
+            f"Guard needs the model that {kind} trains: none of its {len(strangers)} parameters belongs to {of}. "
+            "Pass that model, or build the optimizer from this one's parameters()."
+        )
+    if strangers:
+        warnings.warn(
+            f"{len(strangers)} of {len(track.params)} parameters of {kind} do not belong to {of} and go by their place "
+            f"in the optimizer: {', '.join(strangers[:4])}. To name them, pass their modules, too, in a dict by name.",
+            GradGuardWarning,
+            stacklevel=3,
+        )
