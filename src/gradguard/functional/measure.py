@@ -71,7 +71,7 @@ def measure(
         exact: see :func:`gradguard.functional.norms.norms`.
 
     Returns:
-        A measurement whose tensors lie on the first gradient's device.
+        A measurement whose tensors lie on the first gradient's device (the first parameter's, where there is none).
 
     Raises:
         ValueError: the number of names is not that of the parameters, or ``norm_type`` is not positive.
@@ -91,7 +91,7 @@ def measure(
     missing: tuple[int, ...] = ()
     if len(present) < len(grads):
         missing = tuple(i for i, g in enumerate(grads) if g is None)
-        values = _spread(values, grads)
+        values = _spread(values, grads) if present else torch.zeros(len(grads), device=params[0].device)
     if scale is not None:
         values = values / scale.to(device=values.device, dtype=values.dtype, non_blocking=True)
     return Measurement(
@@ -107,4 +107,4 @@ def measure(
 def _spread(values: Tensor, grads: Sequence[Tensor | None]) -> Tensor:
     """Put the norms of the gradients that exist at their places, zero at the others."""
     zero, rest = values.new_zeros(()), iter(values.unbind())
-    return torch.stack([zero if g is None else next(rest) for g in grads]) if grads else values
+    return torch.stack([zero if g is None else next(rest) for g in grads])

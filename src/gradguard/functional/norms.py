@@ -156,8 +156,8 @@ def _shortened(tensor: Tensor, norm_type: float, dtype: torch.dtype) -> Tensor:
     flat = in_memory_order(tensor)
     while flat.numel() >= LARGE:
         left_over = flat.numel() % ROW
-        whole = flat[: flat.numel() - left_over].view(-1, ROW)
-        rows = _vector_norm(whole, norm_type, dim=1, dtype=dtype)
+        whole = flat[:-left_over] if left_over else flat
+        rows = _vector_norm(whole.view(-1, ROW), norm_type, dim=1, dtype=dtype)
         flat = torch.cat([rows, flat[-left_over:].to(dtype)]) if left_over else rows
     return flat
 

@@ -65,7 +65,7 @@ class Track:
         self.samples: list[Sample] = []
         self.probe: UpdateProbe | None = None
         self.taken: Measurement | None = None  # by guard.measure(), for the step to come
-        self.fired = self.unscaled = self.exact = False
+        self.fired = self.unscaled = self.exact = self.told_apart = False
         self._lay_out()
 
     def _lay_out(self) -> None:
@@ -83,6 +83,7 @@ class Track:
         """Measure the gradients as they are. Host sync: none, but one while a non-finite norm is being told apart."""
         result = measure(self.params, names=self.layout.names, norm_type=self.norm_type, scale=scale)
         if self.exact and not bool(result.finite):
+            self.told_apart = True
             result = measure(self.params, names=self.layout.names, norm_type=self.norm_type, scale=scale, exact=True)
         return result
 
@@ -132,7 +133,7 @@ class Track:
         bad = judged & ~block.grad_norms.isfinite().all(dim=1)
         self.overflows += int(block.overflow.sum())
         self.non_finite += int(bad.sum())
-        self.exact = bool(bad.any())
+        self.exact, self.told_apart = bool(bad.any()) or self.told_apart, False
         for detector in self.detectors:
             detector.observe(block)
         self._remember(block, has_loss)

@@ -1,0 +1,283 @@
+"""The guard in plain loops: what it measures is what the loop had, and the loop does not notice."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from gradguard import Guard, Symptom
+from tests import reference
+from tests.guard.loops import batches, loss_of, mlp, train
+
+OPTIMIZERS = {
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9),
+    "adamw": lambda p: torch.optim.AdamW(p, lr=1e-2),
+    "adamw-foreach": lambda p: torch.optim.AdamW(p, lr=1e-2, foreach=True),
+    "adamw-fused": lambda p: torch.optim.AdamW(p, lr=1e-2, fused=True),
+    "lbfgs": lambda p: torch.optim.LBFGS(p, lr=0.1, max_iter=3),
+}
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
+@pytest.mark.parametrize("every_n_steps", [1, 3, 50])
+def test_weights_buffers_and_random_numbers_are_bit_identical_with_and_without_the_guard(make, every_n_steps) -> None:
+    def run(guarded: bool) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.ReLU(), nn.Linear(8, 1))
+        optimizer = make(model.parameters())
+        guard = Guard(model, optimizer, every_n_steps=every_n_steps) if guarded else None
+        for batch in batches(12):
+
+            def closure(batch=batch) -> torch.Tensor:
+                optimizer.zero_grad()
+                loss = loss_of(model, batch)
+                loss.backward()
+                return loss
+
+            if isinstance(optimizer, torch.optim.LBFGS):
+                optimizer.step(closure)
+            else:
+                loss = closure()
+                if guard:
+                    guard.record_loss(loss)
+                    guard.measure()
+                optimizer.step()
+        if guard:
+            guard.diagnose()
+            guard.close()
+        state = [v for s in optimizer.state.values() for v in s.values() if isinstance(v, torch.Tensor)]
+        return [*model.state_dict().values(), *state, torch.rand(3)]
+
+    for with_guard, without in zip(run(True), run(False), strict=True):
+        assert torch.equal(with_guard, without)
+
+
+def test_history_holds_the_norms_that_the_loop_had() -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    guard = Guard(model, optimizer, every_n_steps=4)
+    expected = train(model, optimizer, batches(10))
+    guard.diagnose()
+    points = guard.history["grad_norm/total"]
+    assert points.steps.tolist() == list(range(1, 11))
+    assert points.last.tolist() == pytest.approx(expected, rel=1e-6)
+    last = {name: reference.norm(p.grad.numpy(), 2) for name, p in model.named_parameters()}
+    for name, norm in last.items():
+        assert guard.history[f"grad_norm/{name}"].last[-1].item() == pytest.approx(norm, rel=1e-6)
+
+
+def test_update_ratios_and_weight_norms_of_sampled_steps_equal_a_full_comparison() -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    guard = Guard(model, optimizer, every_n_steps=5)
+    norms, ratios = [], []
+    for batch in batches(10):
+        before = model[0].weight.detach().clone()
+        train(model, optimizer, [batch])
+        norms.append(reference.norm(before.numpy(), 2))
+        ratios.append(reference.norm((model[0].weight.detach() - before).numpy(), 2) / norms[-1])
+    sampled = [1, 2, 4, 5, 10]
+    assert guard.history["update_ratio/0.weight"].steps.tolist() == sampled
+    assert guard.history["update_ratio/0.weight"].last.tolist() == pytest.approx(
+        [ratios[s - 1] for s in sampled], rel=1e-4
+    )
+    assert guard.history["weight_norm/0.weight"].last.tolist() == pytest.approx([norms[s - 1] for s in sampled])
+
+
+def test_accumulation_is_measured_once_with_the_sum_and_the_mean_loss() -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    guard = Guard(model, optimizer)
+    losses = []
+    for batch in batches(3):
+        loss = loss_of(model, batch)
+        losses.append(loss.item())
+        guard.record_loss(loss)
+        (loss / 3).backward()
+    expected = train_only_step(model, optimizer)
+    guard.diagnose()
+    assert guard.history["grad_norm/total"].last.tolist() == pytest.approx([expected])
+    assert guard.history["loss"].last.tolist() == pytest.approx([sum(losses) / 3])
+
+
+def train_only_step(model: nn.Module, optimizer: torch.optim.Optimizer) -> float:
+    total = reference.norm(torch.cat([p.grad.reshape(-1) for p in model.parameters()]).numpy(), 2)
+    optimizer.step()
+    return total
+
+
+def test_several_optimizers_are_measured_apart_and_stale_gradients_of_the_other_do_not_count() -> None:
+    models = {"generator": mlp(), "discriminator": mlp(hidden=5)}
+    optimizers = {name: torch.optim.SGD(model.parameters(), lr=0.1) for name, model in models.items()}
+    guard = Guard(models, optimizers)
+    expected = {name: [] for name in models}
+    for batch in batches(4):
+        for name, model in models.items():
+            expected[name] += train(model, optimizers[name], [batch])
+    guard.diagnose()
+    for name in models:
+        assert guard.history[f"{name}/grad_norm/total"].last.tolist() == pytest.approx(expected[name], rel=1e-6)
+    assert "generator/grad_norm/generator.0.weight" in guard.history
+    assert "generator/grad_norm/discriminator.0.weight" not in guard.history
+
+
+def test_a_parameter_group_added_later_is_measured_from_then_on() -> None:
+    model = nn.ModuleDict({"old": mlp(), "new": mlp()})
+    optimizer = torch.optim.SGD(model["old"].parameters(), lr=0.1)
+    guard = Guard(model, optimizer, every_n_steps=50)
+    train(model["old"], optimizer, batches(2))
+    optimizer.add_param_group({"params": list(model["new"].parameters())})
+    both = nn.Sequential(model["old"], nn.Linear(1, 4), model["new"])
+    totals = train(both, optimizer, batches(3))
+    guard.diagnose()
+    assert guard.history["grad_norm/total"].steps.tolist() == [1, 2, 3, 4, 5]
+    assert guard.history["grad_norm/old.0.weight"].last.isfinite().all()
+    new = guard.history["grad_norm/new.0.weight"]
+    assert new.last.isnan().tolist() == [True, True, False, False, False]
+    assert len(totals) == 3
+
+
+def test_an_unfrozen_parameter_is_measured_from_then_on() -> None:
+    model = mlp()
+    model[0].requires_grad_(False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    guard = Guard(model, optimizer)
+    train(model, optimizer, batches(2))
+    guard.diagnose()
+    assert "grad_norm/0.weight" not in guard.history
+    model[0].requires_grad_(True)
+    train(model, optimizer, batches(2))
+    guard.diagnose()
+    assert guard.history["grad_norm/0.weight"].last.isnan().tolist() == [True, True, False, False]
+
+
+def test_tied_and_duplicate_parameters_count_once() -> None:
+    model = nn.ModuleDict({"a": nn.Linear(4, 4, bias=False), "b": nn.Linear(4, 4, bias=False)})
+    model["b"].weight = model["a"].weight
+    with pytest.warns(UserWarning, match="duplicate parameters"):
+        optimizer = torch.optim.SGD([*model["a"].parameters(), *model["b"].parameters()], lr=0.1)
+    guard = Guard(model, optimizer)
+    model["b"](model["a"](torch.ones(2, 4))).sum().backward()
+    optimizer.step()
+    guard.diagnose()
+    expected = reference.norm(model["a"].weight.grad.numpy(), 2)
+    assert guard.history["grad_norm/total"].last.item() == pytest.approx(expected)
+    assert [key for key in guard.history if key.startswith(("grad_norm/a", "grad_norm/b"))] == ["grad_norm/a.weight"]
+
+
+def test_sparse_gradients_are_measured() -> None:
+    model = nn.Sequential(nn.Embedding(10, 3, sparse=True))
+    optimizer = torch.optim.SparseAdam(model.parameters())
+    guard = Guard(model, optimizer)
+    model(torch.tensor([1, 1, 4])).square().sum().backward()
+    expected = reference.norm(model[0].weight.grad.to_dense().numpy(), 2)
+    optimizer.step()
+    guard.diagnose()
+    assert guard.history["grad_norm/0.weight"].last.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_measure_takes_the_raw_norm_before_the_loop_clips() -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    guard = Guard(model, optimizer)
+    raw = []
+    for batch in batches(20):
+        optimizer.zero_grad()
+        loss_of(model, batch).backward()
+        raw.append(guard.measure().total.item())
+        nn.utils.clip_grad_norm_(model.parameters(), 1e-3)
+        optimizer.step()
+    assert guard.diagnose() == []
+    assert guard.history["grad_norm/total"].last.tolist() == pytest.approx(raw)
+    assert min(raw) > 1e-3
+
+
+def test_a_loop_that_clips_is_noticed_with_its_value() -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    guard = Guard(model, optimizer)
+    train(
+        model,
+        optimizer,
+        batches(40),
+        after_backward=lambda: nn.utils.clip_grad_norm_(model.parameters(), 0.25),
+    )
+    (finding,) = guard.diagnose()
+    assert finding.symptom is Symptom.CLIPPED_UPSTREAM
+    assert finding.severity.value == "info"
+    assert finding.evidence["clipped to"] == pytest.approx(0.25, rel=1e-4)
+    assert "after a clipping upstream" in guard.summary()
+    assert "Verdict: healthy" in guard.summary()
+
+
+def test_close_leaves_no_hook_and_keeps_what_was_found() -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cpu")
+    before = (dict(vars(scaler)), len(optimizer._optimizer_step_pre_hooks))
+    with Guard(model, optimizer, scaler=scaler) as guard:
+        train(model, optimizer, batches(3))
+    assert (dict(vars(scaler)), len(optimizer._optimizer_step_pre_hooks)) == before
+    assert not optimizer._optimizer_step_post_hooks
+    train(model, optimizer, batches(2))
+    assert guard.history["grad_norm/total"].steps.tolist() == [1, 2, 3]
+    assert guard.diagnose() == []
+    guard.close()
+    Guard(model, optimizer).close()
+
+
+def test_a_finite_gradient_whose_square_overflows_gets_its_true_norm_once_noticed() -> None:
+    model = nn.Linear(2, 1, bias=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    guard = Guard(model, optimizer, every_n_steps=2)
+    for _ in range(6):
+        model.weight.grad = torch.tensor([[3e19, 4e19]])
+        optimizer.step()
+    guard.diagnose()
+    assert guard.history["grad_norm/total"].last.tolist() == pytest.approx([float("inf")] * 2 + [5e19] * 4, rel=1e-6)
+
+
+def test_host_reads_are_one_per_flush() -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    guard = Guard(model, optimizer, every_n_steps=10)
+    train(model, optimizer, batches(49))
+    assert guard.host_reads == 4
+    guard.diagnose()
+    assert guard.host_reads == 5
+    guard.summary()
+    assert guard.host_reads == 5
+
+
+def test_what_the_guard_holds_does_not_grow_with_the_run() -> None:
+    model = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    guard = Guard(model, optimizer, max_points=16, every_n_steps=7)
+    for step in range(1, 1001):
+        model.weight.grad, model.bias.grad = torch.full((1, 1), float(step)), torch.zeros(1)
+        optimizer.step()
+    guard.diagnose()
+    points = guard.history["grad_norm/total"]
+    assert len(points.steps) <= 17
+    assert points.steps[-1] == 1000
+    assert points.high.max() == 1000
+    assert points.low.min() == 1
+
+
+def test_summary_and_repr_say_what_happened() -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    guard = Guard(model, optimizer)
+    assert "no step was made yet" in guard.summary()
+    for batch in batches(3):
+        guard.record_loss(loss_of(model, batch))
+        train(model, optimizer, [batch])
+    text = guard.summary()
+    assert "optimizer (SGD): 3 steps, 6 parameters in 3 modules" in text
+    assert "gradient norm: median" in text
+    assert "loss:" in text
+    assert "Verdict: healthy." in text
+    assert repr(guard) == "Guard(optimizer: 3 steps)"
+    guard.close()
+    assert repr(guard) == "Guard(optimizer: 3 steps, closed)"
