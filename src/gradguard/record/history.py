@@ -77,13 +77,19 @@ class Table:
                 self.filled += self.width
             self.points, self.width = [_merged(_slice(kept, 0, even), 2)], self.width * 2
 
-    def rename(self, names: tuple[str, ...]) -> None:
-        """Put the columns into another order; a new one is NaN so far."""
-        known = {name: i for i, name in enumerate(self.names)}
-        columns = torch.tensor([known.get(name, len(self.names)) for name in names], dtype=torch.int64)
-        self.points = [_columns(piece, columns) for piece in self.points]
-        self.open = _columns(self.open, columns) if self.open else None
-        self.names = names
+    def aligned(self, names: tuple[str, ...], rows: Tensor) -> Tensor:
+        """Put rows of other columns in the order of this table; one that is new is added, NaN so far."""
+        if names == self.names:
+            return rows
+        new = tuple(name for name in names if name not in set(self.names))
+        if new:
+            self.points = [_widened(piece, len(new)) for piece in self.points]
+            self.open = _widened(self.open, len(new)) if self.open else None
+            self.names += new
+        at = {name: i for i, name in enumerate(self.names)}
+        whole = torch.full((len(rows), len(self.names)), torch.nan, dtype=rows.dtype)
+        whole[:, [at[name] for name in names]] = rows
+        return whole
 
     def series(self, column: int) -> Points:
         """One column, the point that is still open included."""
@@ -115,11 +121,10 @@ class History(Mapping[str, Points]):
         table = self._tables.get(group)
         if table is None:
             table = self._tables[group] = Table(names, self._points)
-        elif table.names != names:
-            table.rename(names)
-        for column, name in enumerate(names):
+        aligned = table.aligned(names, rows)
+        for column, name in enumerate(table.names):
             self._where[f"{group}/{name}" if name else group] = (group, column)
-        table.extend(steps, rows)
+        table.extend(steps, aligned)
 
     def __getitem__(self, key: str) -> Points:
         group, column = self._where[key]
@@ -144,9 +149,9 @@ def _joined(pieces: list[Points]) -> Points:
     return Points(*(torch.cat(fields) for fields in zip(*pieces, strict=True)))
 
 
-def _columns(points: Points, columns: Tensor) -> Points:
+def _widened(points: Points, columns: int) -> Points:
     steps, *tables = points
-    return Points(steps, *(torch.cat([t, torch.full((len(t), 1), torch.nan)], dim=1)[:, columns] for t in tables))
+    return Points(steps, *(torch.nn.functional.pad(t, (0, columns), value=torch.nan) for t in tables))
 
 
 def _merged(points: Points, width: int) -> Points:

@@ -1,0 +1,80 @@
+"""Blocks made by hand: detectors see what a test writes down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from gradguard.detect import Block, Layout, Role, Samples
+
+
+def layout(layers: int, *, bias: bool = False) -> Layout:
+    roles = [Role.WEIGHT, Role.BIAS] if bias else [Role.WEIGHT]
+    suffix = {Role.WEIGHT: "weight", Role.BIAS: "bias"}
+    return Layout(
+        "optimizer",
+        tuple(f"layer{i}.{suffix[role]}" for i in range(layers) for role in roles),
+        tuple(f"layer{i}" for i in range(layers) for _ in roles),
+        tuple(100 if role is Role.WEIGHT else 10 for _ in range(layers) for role in roles),
+        tuple(role for _ in range(layers) for role in roles),
+    )
+
+
+def block(
+    of: Layout,
+    grad_norms: Tensor | Sequence[Sequence[float]],
+    *,
+    first_step: int = 1,
+    overflow: Sequence[int] = (),
+    missing: Tensor | None = None,
+    ratios: dict[int, Sequence[float]] | None = None,
+    rates: float = 0.1,
+) -> Block:
+    """``overflow`` are steps; ``ratios`` the update ratios by sampled step."""
+    norms = torch.as_tensor(grad_norms, dtype=torch.float64)
+    steps = torch.arange(first_step, first_step + len(norms))
+    ratios = ratios or {}
+    sampled = torch.tensor([list(row) for row in ratios.values()], dtype=torch.float64).reshape(-1, len(of.names))
+    return Block(
+        of,
+        steps,
+        norms,
+        torch.linalg.vector_norm(norms, dim=1),
+        torch.zeros_like(norms, dtype=torch.bool) if missing is None else missing,
+        torch.isin(steps, torch.tensor(list(overflow), dtype=torch.int64)),
+        torch.full((len(norms),), torch.nan, dtype=torch.float64),
+        Samples(
+            torch.tensor(list(ratios), dtype=torch.int64),
+            torch.ones_like(sampled),
+            sampled,
+            torch.full_like(sampled, rates),
+        ),
+    )
+
+
+def cut(whole: Block, sizes: Sequence[int]) -> Iterator[Block]:
+    """The same steps in several blocks."""
+    start, i = 0, 0
+    while start < len(whole.steps):
+        stop = min(len(whole.steps), start + sizes[i % len(sizes)])
+        steps, samples = whole.steps[start:stop], whole.samples
+        at = torch.isin(samples.steps, steps)
+        yield Block(
+            whole.layout,
+            steps,
+            *(t[start:stop] for t in (whole.grad_norms, whole.totals, whole.missing, whole.overflow, whole.losses)),
+            Samples(
+                *(t[at] for t in (samples.steps, samples.weight_norms, samples.update_ratios, samples.learning_rates))
+            ),
+        )
+        start, i = stop, i + 1
+
+
+def noisy(rows: int, of: Layout, decades: float = 0.0, *, spread: float = 0.1, seed: int = 0) -> Tensor:
+    """Gradient norms whose RMS rises by ``decades`` powers of ten from the first layer to the last, with noise."""
+    generator = torch.Generator().manual_seed(seed)
+    depth = torch.linspace(-decades, 0, len(of.names), dtype=torch.float64)
+    noise = spread * torch.randn(rows, len(of.names), generator=generator, dtype=torch.float64)
+    return 10 ** (depth + noise) * torch.tensor(of.sizes, dtype=torch.float64).sqrt()

@@ -1,0 +1,126 @@
+"""Profiles over depth: the line against NumPy's, the limits, and what must not raise them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gradguard.detect import ExplodingDepth, Role, Severity, Symptom, VanishingDepth
+from gradguard.detect.profile import layer_columns, profile, trend
+from tests import reference
+from tests.detect.blocks import block, layout, noisy
+
+
+@given(st.lists(st.floats(1e-12, 1e3), min_size=3, max_size=20), st.integers(0, 2))
+def test_trend_equals_numpys_least_squares(values: list[float], holes: int) -> None:
+    row = np.array(values)
+    row[1 : 1 + min(holes, len(row) - 2)] = math.nan
+    decades, r2 = trend(torch.tensor(row)[None])
+    slope, fit = reference.line(row)
+    assert decades.item() == pytest.approx(slope, rel=1e-9, abs=1e-9)
+    if np.nanmax(np.abs(np.log10(row) - np.nanmean(np.log10(row)))) > 1e-6:  # a constant has no R^2
+        assert r2.item() == pytest.approx(fit, abs=1e-6)
+
+
+def test_profile_is_the_rms_of_all_entries_of_a_layer_and_leaves_missing_ones_out() -> None:
+    of = layout(2, bias=True)
+    missing = torch.tensor([[False, False, True, False]])
+    found = profile(block(of, [[10.0, 1.0, 0.0, 3.0]], missing=missing), layer_columns(of, Role.WEIGHT))
+    assert found[0, 0] == pytest.approx(1.0)
+    assert found[0, 1].isnan()
+
+
+@pytest.mark.parametrize(
+    ("detector", "sign", "symptom"),
+    [(VanishingDepth, 1, Symptom.VANISHING_DEPTH), (ExplodingDepth, -1, Symptom.EXPLODING_DEPTH)],
+)
+def test_a_steady_change_over_depth_is_found_with_place_steps_and_numbers(detector, sign, symptom) -> None:
+    of, found = layout(10), detector()
+    found.observe(block(of, noisy(40, of, 8.0 * sign)))
+    (finding,) = found.findings()
+    assert finding.symptom is symptom
+    assert finding.severity is Severity.CRITICAL
+    assert (finding.first_step, finding.last_step, finding.active) == (11, 40, True)
+    assert finding.evidence["powers of ten over depth"] == pytest.approx(8, abs=0.5)
+    assert finding.evidence["factor per layer"] == pytest.approx(10 ** (8 / 9), rel=0.2)
+    assert finding.where == tuple(f"layer{i}" for i in range(8))  # half the limit away from the last layer
+    assert "layer9" in str(finding)
+    assert "try first" in str(finding)
+
+
+@pytest.mark.parametrize("decades", [-2.5, -1.0, 0.0, 1.0, 2.5])
+def test_a_profile_within_the_limits_says_nothing(decades: float) -> None:
+    of = layout(12)
+    for detector in (VanishingDepth(), ExplodingDepth()):
+        detector.observe(block(of, noisy(100, of, decades)))
+        assert detector.findings() == ()
+
+
+def test_layers_that_differ_wildly_without_a_trend_say_nothing() -> None:
+    of = layout(12)
+    ragged = noisy(100, of) * 10.0 ** torch.tensor([0, -4] * 6, dtype=torch.float64)
+    for detector in (VanishingDepth(), ExplodingDepth()):
+        detector.observe(block(of, ragged))
+        assert detector.findings() == ()
+
+
+def test_a_short_episode_says_nothing_and_one_that_ends_is_over() -> None:
+    of = layout(10)
+    healthy, sick = noisy(30, of), noisy(30, of, 8.0)
+    brief = VanishingDepth()
+    brief.observe(block(of, torch.cat([healthy, sick[:10], healthy])))
+    assert brief.findings() == ()
+    cured = VanishingDepth()
+    cured.observe(block(of, torch.cat([healthy, sick, healthy])))
+    (finding,) = cured.findings()
+    assert not finding.active
+    assert finding.first_step == 31
+    assert finding.last_step == 60
+
+
+def test_the_warmup_is_passed_over() -> None:
+    of = layout(10)
+    detector = VanishingDepth(warmup=50, patience=10)
+    detector.observe(block(of, torch.cat([noisy(50, of, 8.0), noisy(50, of)])))
+    assert detector.findings() == ()
+
+
+def test_biases_show_what_the_product_in_the_weights_hides() -> None:
+    of = layout(10, bias=True)
+    norms = noisy(40, of)
+    norms[:, 1::2] *= 10.0 ** torch.linspace(-7, 0, 10, dtype=torch.float64)
+    detector = VanishingDepth()
+    detector.observe(block(of, norms))
+    (finding,) = detector.findings()
+    assert any("bias" in key for key in finding.evidence)
+    lenient = VanishingDepth(bias_decades=9)
+    lenient.observe(block(of, norms))
+    assert lenient.findings() == ()
+
+
+def test_an_underflow_to_zero_counts_as_vanishing_and_few_layers_are_not_judged() -> None:
+    of = layout(10)
+    norms = noisy(40, of, 8.0)
+    norms[:, :3] = 0
+    detector = VanishingDepth()
+    detector.observe(block(of, norms))
+    assert detector.findings()[0].where[:3] == ("layer0", "layer1", "layer2")
+    few = layout(3)
+    detector = VanishingDepth()
+    detector.observe(block(few, noisy(40, few, 8.0)))
+    assert detector.findings() == ()
+
+
+@pytest.mark.parametrize("detector", [VanishingDepth, ExplodingDepth])
+def test_bad_arguments(detector) -> None:
+    with pytest.raises(ValueError, match="A depth detector needs decades > 0"):
+        detector(0)
+    with pytest.raises(ValueError, match="min_layers=2"):
+        detector(min_layers=2)
+    with pytest.raises(ValueError, match="Persistence needs patience >= 1"):
+        detector(patience=0)

@@ -1,0 +1,211 @@
+"""NaN and Inf, missing gradients, updates and clipping upstream, each at and beside its limit."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from gradguard.detect import (
+    ClippedUpstream,
+    NoGradient,
+    NonFinite,
+    Severity,
+    Symptom,
+    UpdateTooLarge,
+    UpdateTooSmall,
+)
+from tests.detect.blocks import block, layout, noisy
+
+OF = layout(3)
+
+
+def test_non_finite_names_the_first_parameter_and_the_one_nearest_to_the_loss() -> None:
+    norms = noisy(30, OF)
+    norms[4, 0], norms[4, 1], norms[6, 2] = math.nan, math.inf, math.nan
+    detector = NonFinite()
+    detector.observe(block(OF, norms))
+    (finding,) = detector.findings()
+    assert finding.symptom is Symptom.NON_FINITE
+    assert finding.severity is Severity.CRITICAL
+    assert finding.where == ("layer0.weight", "layer1.weight")
+    assert (finding.first_step, finding.last_step, finding.active) == (5, 7, False)
+    assert finding.evidence["bad steps"] == 2
+    assert finding.evidence["kind"] == "NaN"
+    assert "gradient of layer0.weight is the first" in finding.explanation
+    assert "layer1.weight is the bad one nearest to the loss" in finding.explanation
+
+
+def test_non_finite_still_holds_until_enough_finite_steps_have_passed() -> None:
+    norms = noisy(10, OF)
+    norms[3] = math.inf
+    detector = NonFinite(patience=7)
+    detector.observe(block(OF, norms))
+    assert detector.findings()[0].active
+    detector.observe(block(OF, noisy(1, OF), first_step=11))
+    assert not detector.findings()[0].active
+
+
+def test_an_overflow_that_the_scaler_skips_is_routine() -> None:
+    norms = noisy(30, OF)
+    norms[4] = math.inf
+    detector = NonFinite()
+    detector.observe(block(OF, norms, overflow=[5]))
+    assert detector.findings() == ()
+
+
+def test_a_parameter_that_never_gets_a_gradient_is_named() -> None:
+    norms, missing = noisy(25, OF), torch.zeros(25, 3, dtype=torch.bool)
+    norms[:, 1], norms[:, 2], missing[:, 2] = 0, 0, True
+    detector = NoGradient()
+    detector.observe(block(OF, norms, missing=missing))
+    (finding,) = detector.findings()
+    assert finding.where == ("layer1.weight", "layer2.weight")
+    assert (finding.first_step, finding.last_step, finding.active) == (1, 25, True)
+    assert finding.severity is Severity.WARNING
+
+
+@pytest.mark.parametrize("first_gradient", [1, 19, 20])
+def test_a_gradient_before_patience_runs_out_says_nothing(first_gradient: int) -> None:
+    norms = noisy(60, OF)
+    norms[: first_gradient - 1, 1] = 0
+    norms[first_gradient:, 1] = 0  # a single one is enough
+    detector = NoGradient(patience=20)
+    detector.observe(block(OF, norms))
+    assert detector.findings() == ()
+
+
+def test_a_late_gradient_ends_it() -> None:
+    norms = noisy(60, OF)
+    norms[:30, 1] = 0
+    detector = NoGradient()
+    detector.observe(block(OF, norms))
+    (finding,) = detector.findings()
+    assert (finding.first_step, finding.last_step, finding.active) == (1, 30, False)
+    assert finding.severity is Severity.INFO
+
+
+def test_steps_without_any_gradient_prove_nothing() -> None:
+    detector = NoGradient()
+    detector.observe(block(OF, torch.zeros(50, 3)))
+    assert detector.findings() == ()
+
+
+SAMPLED = [1, 2, 4, 8, 16, 32, 50, 100, 150, 200]
+
+
+def with_ratios(*by_layer: float | list[float]) -> object:
+    rows = {
+        step: [ratio[i] if isinstance(ratio, list) else ratio for ratio in by_layer] for i, step in enumerate(SAMPLED)
+    }
+    return block(OF, noisy(200, OF), ratios=rows)
+
+
+def test_updates_as_large_as_the_weights_are_critical_after_two_samples() -> None:
+    detector = UpdateTooLarge()
+    detector.observe(with_ratios(*[[3.0, 1.2, 1.5, *[0.01] * 7]] * 3))
+    (finding,) = detector.findings()
+    assert finding.severity is Severity.CRITICAL
+    assert (finding.first_step, finding.last_step) == (2, 4)
+    assert not finding.active
+    assert finding.evidence["median update/weight"] == 1.5
+
+
+def test_lasting_large_updates_are_a_warning() -> None:
+    detector = UpdateTooLarge()
+    detector.observe(with_ratios(0.2, 0.3, 0.01))
+    (finding,) = detector.findings()
+    assert finding.severity is Severity.WARNING
+    assert finding.where == ("layer1.weight", "layer0.weight")
+    assert (finding.first_step, finding.last_step, finding.active) == (16, 200, True)
+
+
+@pytest.mark.parametrize(
+    "ratios",
+    [
+        [0.05] * 10,
+        [5.0, 0.9, 0.5, 0.3, 0.15, 0.15, 0.12, 0.05, 0.05, 0.05],  # Adam on small weights
+        [5.0, 2.0, *[0.01] * 8],
+        [math.nan] * 10,
+        [math.inf] * 10,
+    ],
+)
+def test_usual_or_brief_or_unknown_updates_say_nothing(ratios: list[float]) -> None:
+    detector = UpdateTooLarge()
+    detector.observe(with_ratios(ratios, ratios, ratios))
+    assert detector.findings() == ()
+
+
+def test_one_layer_among_many_does_not_make_the_median() -> None:
+    detector = UpdateTooLarge()
+    detector.observe(with_ratios(2.0, 0.001, 0.001))
+    assert detector.findings() == ()
+
+
+def test_a_weight_that_never_moved_is_named() -> None:
+    detector = UpdateTooSmall()
+    detector.observe(with_ratios(1e-9, 1e-3, 0.0))
+    (finding,) = detector.findings()
+    assert finding.where == ("layer0.weight", "layer2.weight")
+    assert (finding.first_step, finding.last_step, finding.active) == (1, 200, True)
+    assert finding.evidence["largest update/weight"] == pytest.approx(1e-9)
+
+
+@pytest.mark.parametrize("rates", [0.0, 0.1])
+def test_weights_that_moved_before_or_have_no_learning_rate_say_nothing(rates: float) -> None:
+    detector = UpdateTooSmall()
+    ratios = [1e-3 if rates else 0.0, *[1e-12] * 9]  # converged, or frozen by the schedule
+    rows = {step: [ratios[i]] * 3 for i, step in enumerate(SAMPLED)}
+    detector.observe(block(OF, noisy(200, OF), ratios=rows, rates=rates))
+    assert detector.findings() == ()
+
+
+def test_a_weight_that_moves_at_last_is_over() -> None:
+    detector = UpdateTooSmall()
+    detector.observe(with_ratios(*[[*[1e-9] * 9, 1e-3]] * 3))
+    (finding,) = detector.findings()
+    assert not finding.active
+    assert finding.severity is Severity.INFO
+
+
+def clipped(raw: torch.Tensor, at: float) -> torch.Tensor:
+    total = torch.linalg.vector_norm(raw, dim=1, keepdim=True)
+    return raw * (at / (total + 1e-6)).clamp(max=1)
+
+
+def test_totals_that_pile_up_at_one_value_are_a_clipping_upstream() -> None:
+    detector = ClippedUpstream()
+    raw = noisy(60, OF, spread=0.3)
+    at = float(torch.linalg.vector_norm(raw, dim=1).median())  # half of the steps are clipped
+    detector.observe(block(OF, clipped(raw, at)))
+    (finding,) = detector.findings()
+    assert finding.symptom is Symptom.CLIPPED_UPSTREAM
+    assert finding.severity is Severity.INFO
+    assert finding.evidence["clipped to"] == pytest.approx(at, rel=1e-4)
+    assert f"{at:.3g}"[:3] in finding.explanation
+    detector.observe(block(OF, noisy(200, OF, spread=0.3), first_step=61))
+    assert not detector.findings()[0].active
+
+
+def test_totals_that_stand_still_because_nothing_changes_are_no_clipping() -> None:
+    detector = ClippedUpstream()
+    detector.observe(block(OF, noisy(1, OF).expand(100, 3)))
+    assert detector.findings() == ()
+    detector.observe(block(OF, noisy(200, OF, spread=0.2), first_step=101))
+    assert detector.findings() == ()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: NonFinite(patience=0), "NonFinite needs patience >= 1, got 0"),
+        (lambda: NoGradient(patience=0), "NoGradient needs patience >= 1, got 0"),
+        (lambda: UpdateTooLarge(2.0), r"0 < ratio < breaking .* got ratio=2\.0, breaking=1\.0"),
+        (lambda: UpdateTooSmall(0.0), r"ratio > 0, .* got ratio=0\.0"),
+        (lambda: ClippedUpstream(patience=60), r"1 < patience <= window .* got patience=60, window=50"),
+    ],
+)
+def test_bad_arguments(make, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
