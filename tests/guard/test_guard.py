@@ -208,7 +208,7 @@ def test_a_loop_that_clips_is_noticed_with_its_value() -> None:
     assert finding.severity.value == "info"
     assert finding.evidence["clipped to"] == pytest.approx(0.25, rel=1e-4)
     assert "after a clipping upstream" in guard.summary()
-    assert "Verdict: healthy" in guard.summary()
+    assert "Verdict: healthy as far as can be seen; the loop clips" in guard.summary()
 
 
 def test_close_leaves_no_hook_and_keeps_what_was_found() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -55,24 +56,24 @@ class Finding:
         return ADVICE.get(self.symptom, ())
 
     def __str__(self) -> str:
+        steps = f"steps {self.first_step} to {self.last_step}"
+        if self.first_step == self.last_step:
+            steps = f"step {self.first_step}"
         still = "and still so" if self.active else "then over"
-        steps = (
-            f"step {self.first_step}"
-            if self.first_step == self.last_step
-            else (f"steps {self.first_step} to {self.last_step}")
+        numbers = "; ".join(f"{name} {_number(value)}" for name, value in self.evidence.items())
+        return "\n".join(
+            [
+                f"[{self.severity.value}] {self.symptom.value} in {_listed(self.where)}: {steps}, {still}",
+                _wrapped(self.explanation, "  ", "  "),
+                *([_wrapped(f"evidence: {numbers}", "  ", "    ")] if numbers else []),
+                *(["  try first:"] if self.advice else []),
+                *(_wrapped(f"{i}. {sentence}", "    ", "       ") for i, sentence in enumerate(self.advice, start=1)),
+            ]
         )
-        lines = [
-            f"[{self.severity.value}] {self.symptom.value} in {_listed(self.where)}: {steps}, {still}",
-            f"  {self.explanation}",
-        ]
-        if self.evidence:
-            lines.append(
-                "  evidence: " + "; ".join(f"{name} {_number(value)}" for name, value in self.evidence.items())
-            )
-        if self.advice:
-            lines.append("  try first:")
-            lines += [f"    {i}. {sentence}" for i, sentence in enumerate(self.advice, start=1)]
-        return "\n".join(lines)
+
+
+def _wrapped(text: str, first: str, rest: str) -> str:
+    return textwrap.fill(text, 100, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
 
 
 def _listed(where: tuple[str, ...], most: int = 4) -> str:

@@ -19,17 +19,19 @@ def summary(tracks: Sequence[Track], history: History, findings: Sequence[Findin
         layers = len(set(track.layout.layers))
         lines.append(f"{track.name} ({kind}): {track.step} steps, {len(track.params)} parameters in {layers} modules")
         lines += [f"  {line}" for line in _numbers(track, history, findings)]
-    serious = [finding for finding in findings if finding.severity is not Severity.INFO]
-    lines.append(f"Verdict: {_verdict(serious, tracks)}")
+    lines.append(f"Verdict: {_verdict(findings, tracks)}")
     return "\n".join([*lines, *(str(finding) for finding in findings)])
 
 
-def _verdict(serious: Sequence[Finding], tracks: Sequence[Track]) -> str:
+def _verdict(findings: Sequence[Finding], tracks: Sequence[Track]) -> str:
+    serious = dict.fromkeys(f.symptom.value for f in findings if f.severity is not Severity.INFO)
     if not any(track.step for track in tracks):
         return "no step was made yet."
-    if not serious:
-        return "healthy."
-    return ", ".join(dict.fromkeys(finding.symptom.value for finding in serious)) + "."
+    if serious:
+        return ", ".join(serious) + "."
+    if any(f.symptom is Symptom.CLIPPED_UPSTREAM for f in findings):
+        return "healthy as far as can be seen; the loop clips, which hides how large the raw norm gets."
+    return "healthy."
 
 
 def _numbers(track: Track, history: History, findings: Sequence[Finding]) -> list[str]:

@@ -1,0 +1,32 @@
+"""Every example runs, prints what its title promises, and stays short."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
+SAYS = {
+    "plain_loop": ["[critical] vanishing_depth in 0, 2", "try first:", "1. Replace saturating activations"],
+    "fabric": ["optimizer (AdamW): 200 steps", "Verdict: healthy."],
+    "gan": ["g (Adam): 300 steps, 4 parameters", "d (Adam): 300 steps, 4 parameters", "Verdict: healthy."],
+    "amp_scaler": ["fp16 overflows, skipped by the loss scaler: ", "Verdict: healthy."],
+    "already_clips": ["clipped_upstream", "largest norm seen: 0.5", "largest norm seen: 5"],
+}
+
+
+def test_every_example_is_tested() -> None:
+    assert {path.stem for path in EXAMPLES} == set(SAYS)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example(path: Path) -> None:
+    source = path.read_text()
+    assert len(source.splitlines()) <= 40
+    assert source.startswith('"""')
+    done = subprocess.run([sys.executable, path], capture_output=True, text=True, check=True)
+    for sentence in SAYS[path.stem]:
+        assert sentence in done.stdout
