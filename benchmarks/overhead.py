@@ -127,7 +127,8 @@ def compare(title: str, make: Callable[[], tuple[nn.Module, Tensor]], n: int) ->
     dear = [t for step, t in enumerate(loops["Guard"].own, start=1) if step > EVERY and step % EVERY == 0]
     parameters = sum(p.numel() for p in model.parameters())
     print(
-        f"\n### {title}: {parameters / 1e6:.2f} M in {len(list(model.parameters()))} parameters, {n} rounds of {STEPS} steps\n"
+        f"\n### {title}: {parameters / 1e6:.2f} M in {len(list(model.parameters()))} parameters, "
+        f"{n} rounds of {STEPS} steps\n"
     )
     rows = []
     for name in CONTENDERS:

@@ -85,7 +85,7 @@ class TestContract:
         text = " ".join(str(finding).split())
         for part in (finding.severity.value, finding.symptom.value, finding.explanation, *finding.advice):
             assert part in text
-        assert all(len(line) <= 120 for line in str(finding).splitlines())
+        assert all(len(line) <= 100 for line in str(finding).splitlines())
 
     @given(sizes=st.lists(st.integers(1, 60), min_size=1, max_size=8))
     def test_finds_the_same_whatever_the_blocks_are(self, kind: type[AbstractDetector], sizes: list[int]) -> None:

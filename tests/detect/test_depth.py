@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradguard.detect import ExplodingDepth, Role, Severity, Symptom, VanishingDepth
-from gradguard.detect.profile import layer_columns, profile, trend
+from gradguard.detect.profile import profile, trend
 from tests import reference
 from tests.detect.blocks import block, layout, noisy
 
@@ -30,7 +30,7 @@ def test_trend_equals_numpys_least_squares(values: list[float], holes: int) -> N
 def test_profile_is_the_rms_of_all_entries_of_a_layer_and_leaves_missing_ones_out() -> None:
     of = layout(2, bias=True)
     missing = torch.tensor([[False, False, True, False]])
-    found = profile(block(of, [[10.0, 1.0, 0.0, 3.0]], missing=missing), layer_columns(of, Role.WEIGHT))
+    found = profile(block(of, [[10.0, 1.0, 0.0, 3.0]], missing=missing), Role.WEIGHT)
     assert found[0, 0] == pytest.approx(1.0)
     assert found[0, 1].isnan()
 

@@ -50,8 +50,10 @@ class ClippedUpstream(AbstractDetector):
         """Take in the next steps; overflow steps and steps with a NaN or Inf are passed over."""
         self.optimizer = block.layout.optimizer
         judged = ~block.overflow & block.totals.isfinite() & (block.totals > 0)
-        for row in judged.nonzero().flatten().tolist():
-            self._observe_step(int(block.steps[row]), float(block.totals[row]), block.grad_norms[row])
+        rows = zip(block.steps.tolist(), block.totals.tolist(), judged.tolist(), block.grad_norms, strict=True)
+        for step, total, counts, norms in rows:
+            if counts:
+                self._observe_step(step, total, norms)
 
     def _observe_step(self, step: int, total: float, norms: Tensor) -> None:
         self.totals.append(total)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from typing import NamedTuple, final
 
+import torch
+
 from gradguard.detect.base import AbstractDetector, Persistence
 from gradguard.detect.block import Block, Role
 from gradguard.detect.finding import Finding, Severity
-from gradguard.detect.profile import layer_columns, profile, trend
+from gradguard.detect.profile import layers_of, profile, trend
 from gradguard.detect.symptom import Symptom
 
 TINY = 1e-45  # stands for zero in a logarithm: the smallest float32
@@ -57,25 +59,30 @@ class _DepthTrend:
     def observe(self, block: Block) -> None:
         """Take in the next steps; overflow steps and steps with a NaN or Inf are passed over."""
         fits = []
-        for role in self.limits:
-            columns = layer_columns(block.layout, role)
-            if len(columns) >= self.min_layers:
-                rms = profile(block, columns)
-                fits.append((role, tuple(columns), rms, trend(rms)))
         judged = ~block.overflow & block.totals.isfinite() & (block.totals > 0)
-        for row in judged.nonzero().flatten().tolist() if fits else ():
-            self.counted += 1
-            if self.counted <= self.warmup:
+        sick = torch.zeros_like(judged)
+        for role, limit in self.limits.items():
+            layers = layers_of(block.layout, role)
+            if len(layers) >= self.min_layers:
+                rms = profile(block, role)
+                decades, r2 = trend(rms)
+                over = (self.direction * decades >= limit) & (r2 >= self.min_r2)
+                fits.append((role, layers, rms, decades, r2, over))
+                sick |= over
+        if not fits:
+            return
+        for row, (step, counts, is_sick) in enumerate(
+            zip(block.steps.tolist(), judged.tolist(), sick.tolist(), strict=True)
+        ):
+            self.counted += counts
+            if not counts or self.counted <= self.warmup:
                 continue
-            sick = [
-                _Fit(float(decades[row]), float(r2[row]), role, dict(zip(layers, rms[row].tolist(), strict=True)))
-                for role, layers, rms, (decades, r2) in fits
-                if self.direction * float(decades[row]) >= self.limits[role] and float(r2[row]) >= self.min_r2
-            ]
-            self.persistence.observe(int(block.steps[row]), bool(sick))
-            for fit in sick:
-                if self.steepest is None or self._excess(fit) > self._excess(self.steepest):
-                    self.steepest = fit
+            self.persistence.observe(step, is_sick)
+            for role, layers, rms, decades, r2, over in fits if is_sick else ():
+                excess = abs(float(decades[row])) / self.limits[role]
+                if over[row] and (self.steepest is None or excess > self._excess(self.steepest)):
+                    by_layer = dict(zip(layers, rms[row].tolist(), strict=True))
+                    self.steepest = _Fit(float(decades[row]), float(r2[row]), role, by_layer)
 
     def _excess(self, fit: _Fit) -> float:
         return abs(fit.decades) / self.limits[fit.role]

@@ -63,7 +63,9 @@ class Finding:
         numbers = "; ".join(f"{name} {_number(value)}" for name, value in self.evidence.items())
         return "\n".join(
             [
-                f"[{self.severity.value}] {self.symptom.value} in {_listed(self.where)}: {steps}, {still}",
+                _wrapped(
+                    f"[{self.severity.value}] {self.symptom.value} in {_listed(self.where)}: {steps}, {still}", "", "  "
+                ),
                 _wrapped(self.explanation, "  ", "  "),
                 *([_wrapped(f"evidence: {numbers}", "  ", "    ")] if numbers else []),
                 *(["  try first:"] if self.advice else []),
@@ -73,7 +75,9 @@ class Finding:
 
 
 def _wrapped(text: str, first: str, rest: str) -> str:
-    return textwrap.fill(text, 100, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
+    return textwrap.fill(
+        text, 100, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False, break_long_words=False
+    )
 
 
 def _listed(where: tuple[str, ...], most: int = 4) -> str:

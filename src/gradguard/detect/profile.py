@@ -28,25 +28,24 @@ class Trend(NamedTuple):
     r2: Tensor
 
 
-def layer_columns(layout: Layout, role: Role) -> dict[str, list[int]]:
-    """Columns of ``role`` by layer, layers in the order of the model."""
-    columns: dict[str, list[int]] = {}
-    for i, (layer, found) in enumerate(zip(layout.layers, layout.roles, strict=True)):
-        if found is role:
-            columns.setdefault(layer, []).append(i)
-    return columns
+def layers_of(layout: Layout, role: Role) -> tuple[str, ...]:
+    """Layers that have a parameter of ``role``, in the order of the model."""
+    return tuple(dict.fromkeys(layer for layer, r in zip(layout.layers, layout.roles, strict=True) if r is role))
 
 
-def profile(block: Block, columns: dict[str, list[int]]) -> Tensor:
-    """Root mean square of each layer's gradient entries, [R, L]; NaN where all its gradients are missing."""
-    sizes = torch.tensor(block.layout.sizes, dtype=torch.float64)
-    squares = block.grad_norms.square()
-    rms = []
-    for members in columns.values():
-        there = (~block.missing[:, members]).to(squares.dtype)
-        entries = (there * sizes[members]).sum(1)
-        rms.append(((there * squares[:, members]).sum(1) / entries).sqrt())
-    return torch.stack(rms, dim=1) if rms else squares.new_zeros(len(squares), 0)
+def profile(block: Block, role: Role) -> Tensor:
+    """Root mean square of the gradient entries of each layer's parameters of ``role``, [R, L].
+
+    Missing gradients are left out; NaN where all of a layer are missing.
+    """
+    layers = {layer: i for i, layer in enumerate(layers_of(block.layout, role))}
+    columns = [i for i, r in enumerate(block.layout.roles) if r is role]
+    of_column = torch.tensor([layers[block.layout.layers[i]] for i in columns], dtype=torch.int64)
+    sizes = torch.tensor([block.layout.sizes[i] for i in columns], dtype=torch.float64)
+    there = (~block.missing[:, columns]).double()
+    nothing = there.new_zeros(len(there), len(layers))
+    squares = nothing.index_add(1, of_column, there * block.grad_norms[:, columns].square())
+    return (squares / nothing.index_add(1, of_column, there * sizes)).sqrt()
 
 
 def trend(rms: Tensor) -> Trend:

@@ -154,10 +154,11 @@ def _foreach(tensors: list[Tensor], norm_type: float) -> list[Tensor]:
 def _shortened(tensor: Tensor, norm_type: float, dtype: torch.dtype) -> Tensor:
     """Give a short vector of the same norm: the norms of the tensor's rows of ROW entries, and what is left over."""
     flat = in_memory_order(tensor)
-    while flat.numel() >= LARGE:
-        left_over = flat.numel() % ROW
+    while (numel := flat.numel()) >= LARGE:
+        row = min(ROW, numel & -numel)  # a power of two that leaves nothing over, unless that makes the rows too short
+        left_over = 0 if row >= ROW // 8 else numel % ROW
         whole = flat[:-left_over] if left_over else flat
-        rows = _vector_norm(whole.view(-1, ROW), norm_type, dim=1, dtype=dtype)
+        rows = _vector_norm(whole.view(-1, ROW if left_over else row), norm_type, dim=1, dtype=dtype)
         flat = torch.cat([rows, flat[-left_over:].to(dtype)]) if left_over else rows
     return flat
 

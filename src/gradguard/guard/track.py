@@ -142,12 +142,11 @@ class Track:
         rows, samples, n = self.rows, self.samples, len(self.params)
         device = rows[0].measurement.norms.device
         dtype = torch.float64 if any(r.measurement.norms.dtype is torch.float64 for r in rows) else torch.float32
-        unknown, zero = torch.full((), torch.nan, device=device), torch.zeros((), device=device)
         norms, losses, found_inf, updates = self.reader.read(
             [
                 torch.stack([r.measurement.norms.to(device, dtype) for r in rows]),
-                _stacked([unknown if r.loss is None else r.loss for r in rows], device),
-                _stacked([zero if r.found_inf is None else r.found_inf for r in rows], device),
+                _stacked([r.loss for r in rows], torch.nan, device),
+                _stacked([r.found_inf for r in rows], 0.0, device),
                 torch.stack([torch.stack(s.update) for s in samples])
                 if samples
                 else torch.zeros(0, 2, n, device=device),
@@ -197,5 +196,10 @@ def is_sampled(step: int, every: int) -> bool:
     return step % every == 0 or (step < every and step & (step - 1) == 0)
 
 
-def _stacked(scalars: list[Tensor], device: torch.device) -> Tensor:
-    return torch.stack([s.to(device=device, dtype=torch.float32).reshape(()) for s in scalars])
+def _stacked(scalars: list[Tensor | None], otherwise: float, device: torch.device) -> Tensor:
+    there = [i for i, scalar in enumerate(scalars) if scalar is not None]
+    whole = torch.full((len(scalars),), otherwise, device=device)
+    if there:
+        found = torch.stack([s.reshape(()) for s in scalars if s is not None])
+        whole[there] = found.to(device=device, dtype=torch.float32)
+    return whole

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from gradguard.functional import in_memory_order, norms, norms_over_mesh
 
-PER_PARAMETER = 1 << 16  # entries: a norm ratio from that many is good to about 1 %
+RUN = 16  # neighbouring entries that are sampled together: one line of the cache
+PER_PARAMETER = 1 << 13  # entries: a ratio of norms from that many is good to a few per cent
 BUDGET = 1 << 24  # entries of all parameters together: 64 MB of float32
 
 
@@ -34,8 +35,8 @@ class Update(NamedTuple):
 class UpdateProbe:
     """Looks at the parameters before and after one step. Keeps a sample of at most 64 MB in between, no copy of them.
 
-    A parameter of at most 65,536 entries is compared whole; of a larger one every k-th entry is, with k prime to the
-    length of its rows, so that no column is missed.
+    A parameter of at most 8,192 entries is compared whole; of a larger one, runs of 16 entries are, at a stride that
+    does not fall in step with the length of its rows, so that no part of them is missed.
 
     Args:
         params: N parameters, which the step is about to change. A DTensor is sampled shard by shard: all ranks
@@ -51,24 +52,28 @@ class UpdateProbe:
 
     def finish(self) -> Update:
         """Compare, after the step."""
-        before, after = self.before, self._samples()
-        moved = norms([b.to(a.dtype) - a for b, a in zip(before, after, strict=True)])
-        moved, were = (norms_over_mesh(part, self.params) for part in (moved, norms(before)))
+        after = self._samples()
+        moved = [a - b.to(a.dtype) for a, b in zip(after, self.before, strict=True)]
+        both = norms([*moved, *self.before])
+        local_moved, local_before = both[: len(after)], both[len(after) :]
+        moved_by, were = (norms_over_mesh(part, self.params) for part in (local_moved, local_before))
         self.before = []
-        return Update(self.weight_norms, torch.where(were > 0, moved / were, torch.nan))
+        return Update(self.weight_norms, torch.where(were > 0, moved_by / were, torch.nan))
 
     @torch.no_grad()
     def _samples(self) -> list[Tensor]:
-        most = max(1, min(PER_PARAMETER, BUDGET // max(1, len(self.params))))
+        most = max(RUN, min(PER_PARAMETER, BUDGET // max(1, len(self.params))))
         return [_sample(p.detach(), most) for p in self.params]
 
 
 def _sample(param: Any, most: int) -> Tensor:
-    """View every k-th entry of what this rank holds."""
+    """View runs of entries of what this rank holds: [runs, RUN], or all of it as one vector."""
     local: Tensor = param.to_local() if hasattr(param, "to_local") else param
     flat = in_memory_order(local)
-    stride = math.ceil(flat.numel() / most)
+    if flat.numel() <= most:
+        return flat
     row = local.shape[-1] if local.ndim else 1
-    while stride > 1 and math.gcd(stride, row) > 1:
+    stride = -(-flat.numel() // (most // RUN))
+    while math.gcd(stride, row) > 1:
         stride += 1
-    return flat[::stride] if stride > 1 else flat
+    return flat.unfold(0, RUN, stride)

@@ -42,7 +42,7 @@ class Table:
 
     def __init__(self, names: tuple[str, ...], points: int = POINTS) -> None:
         self.names = names
-        self.most = max(2, min(points, ENTRIES // max(1, len(names))))
+        self.limit = points
         self.width = 1
         self.points: list[Points] = []  # complete ones, as pieces of tables [P, N]
         self.open: Points | None = None  # one row that stands for `filled` < `width` steps
@@ -68,7 +68,8 @@ class Table:
 
     def _append(self, points: Points) -> None:
         self.points.append(points)
-        while sum(len(piece.steps) for piece in self.points) > self.most:
+        most = max(2, min(self.limit, ENTRIES // len(self.names)))
+        while sum(len(piece.steps) for piece in self.points) > most:
             kept = _joined(self.points)
             even = len(kept.steps) // 2 * 2
             rest = _slice(kept, even, len(kept.steps))
@@ -115,15 +116,16 @@ class History(Mapping[str, Points]):
         self._points = points
         self._tables: dict[str, Table] = {}
         self._where: dict[str, tuple[str, int]] = {}
+        self._indexed: dict[str, int] = {}  # columns of each group that have a key
 
     def extend(self, group: str, names: tuple[str, ...], steps: Tensor, rows: Tensor) -> None:
         """Append rows [R, N] to the series ``group/name``; a group whose one name is empty is a series itself."""
-        table = self._tables.get(group)
-        if table is None:
-            table = self._tables[group] = Table(names, self._points)
+        table = self._tables.setdefault(group, Table((), self._points))
         aligned = table.aligned(names, rows)
-        for column, name in enumerate(table.names):
+        for column in range(self._indexed.get(group, 0), len(table.names)):
+            name = table.names[column]
             self._where[f"{group}/{name}" if name else group] = (group, column)
+        self._indexed[group] = len(table.names)
         table.extend(steps, aligned)
 
     def __getitem__(self, key: str) -> Points:
