@@ -43,7 +43,6 @@ class Guard:
         max_points: most points that ``history`` keeps of a series.
 
     Attributes:
-        history: series by name, see the README's table; a ``Mapping[str, Points]`` of bounded size.
         closed: whether ``close()`` was called.
 
     Raises:
@@ -88,7 +87,7 @@ class Guard:
         for detector in chosen:
             if not isinstance(detector, AbstractDetector):
                 raise TypeError(f"Guard needs detectors to be AbstractDetector objects, got {detector!r}.")
-        self.history = History(max_points)
+        self._history = History(max_points)
         self.closed = False
         self._reader = HostReader()
         self._loss: Tensor | None = None
@@ -101,7 +100,7 @@ class Guard:
                 chosen,
                 norm_type=norm_type,
                 every=every_n_steps,
-                history=self.history,
+                history=self._history,
                 reader=self._reader,
                 prefix=f"{name}/" if len(optimizers) > 1 else "",
             )
@@ -202,7 +201,13 @@ class Guard:
     def summary(self) -> str:
         """Tell the run so far in a few lines of text: norms, updates, losses, findings. Host sync: one per device."""
         found = self.diagnose()
-        return summary(list(self._tracks.values()), self.history, found)
+        return summary(list(self._tracks.values()), self._history, found)
+
+    @property
+    def history(self) -> History:
+        """What was measured so far: series by name (the README lists them), of bounded size. Host sync: as a flush."""
+        self._flush()
+        return self._history
 
     @property
     def host_reads(self) -> int:
