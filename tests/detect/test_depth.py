@@ -118,7 +118,7 @@ def test_an_underflow_to_zero_counts_as_vanishing_and_few_layers_are_not_judged(
 
 @pytest.mark.parametrize("detector", [VanishingDepth, ExplodingDepth])
 def test_bad_arguments(detector) -> None:
-    with pytest.raises(ValueError, match="A depth detector needs decades > 0"):
+    with pytest.raises(ValueError, match=rf"{detector.__name__} needs decades > 0"):
         detector(0)
     with pytest.raises(ValueError, match="min_layers=2"):
         detector(min_layers=2)

@@ -31,7 +31,8 @@ def assert_equal_histories(found: list[dict], guard: Guard, rel: float) -> None:
         for key, points in guard.history.items():
             steps, last = rank["history"][key]
             assert torch.equal(steps, points.steps)
-            torch.testing.assert_close(last, points.last, rtol=rel, atol=1e-9, equal_nan=True, msg=key)
+            sampled = key.startswith("update_ratio/")  # a shard is sampled at other places than the whole
+            torch.testing.assert_close(last, points.last, rtol=3e-2 if sampled else rel, atol=1e-9, msg=key)
     first, second = (rank["history"] for rank in found)
     for key in first:
         assert torch.equal(first[key][1].nan_to_num(), second[key][1].nan_to_num()), f"the ranks differ in {key}"
