@@ -238,6 +238,17 @@ def test_a_finite_gradient_whose_square_overflows_gets_its_true_norm_once_notice
     assert guard.history["grad_norm/total"].last.tolist() == pytest.approx([float("inf")] * 2 + [5e19] * 4, rel=1e-6)
 
 
+def test_a_flush_that_one_rank_asks_for_does_not_change_what_is_measured_next() -> None:
+    model = nn.Linear(2, 1, bias=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    guard = Guard(model, optimizer, every_n_steps=4)
+    for _ in range(6):
+        model.weight.grad = torch.tensor([[3e19, 4e19]])
+        optimizer.step()
+        guard.diagnose()
+    assert guard.history["grad_norm/total"].last.isfinite().tolist() == [False] * 4 + [True] * 2
+
+
 def test_host_reads_are_one_per_flush() -> None:
     model = mlp()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

@@ -65,7 +65,7 @@ class Track:
         self.samples: list[Sample] = []
         self.probe: UpdateProbe | None = None
         self.taken: Measurement | None = None  # by guard.measure(), for the step to come
-        self.fired = self.unscaled = self.exact = self.told_apart = False
+        self.fired = self.unscaled = self.exact = self.suspect = False
         self._lay_out()
 
     def _lay_out(self) -> None:
@@ -83,7 +83,7 @@ class Track:
         """Measure the gradients as they are. Host sync: none, but one while a non-finite norm is being told apart."""
         result = measure(self.params, names=self.layout.names, norm_type=self.norm_type, scale=scale)
         if self.exact and not bool(result.finite):
-            self.told_apart = True
+            self.suspect = True
             result = measure(self.params, names=self.layout.names, norm_type=self.norm_type, scale=scale, exact=True)
         return result
 
@@ -105,16 +105,20 @@ class Track:
         if self.probe is not None and self.rows:
             self.samples.append(Sample(len(self.rows) - 1, self.probe.finish(), self._learning_rates()))
         self.probe = None
-        if self.step % self.every == 0:
-            self.flush()
+        self._flush_if_due()
 
     def skipped(self) -> None:
         """Count a step that the loss scaler did not make."""
         self.step += 1
         self.overflows += 1
         self.taken, self.unscaled = None, False
+        self._flush_if_due()
+
+    def _flush_if_due(self) -> None:
         if self.step % self.every == 0:
             self.flush()
+            # Here and not at a flush that one rank asks for: the exact norm of sharded gradients takes all ranks.
+            self.exact, self.suspect = self.suspect, False
 
     def _learning_rates(self) -> list[float]:
         rates = {id(p): group["lr"] for group in self.optimizer.param_groups for p in group["params"] if "lr" in group}
@@ -133,7 +137,7 @@ class Track:
         bad = judged & ~block.grad_norms.isfinite().all(dim=1)
         self.overflows += int(block.overflow.sum())
         self.non_finite += int(bad.sum())
-        self.exact, self.told_apart = bool(bad.any()) or self.told_apart, False
+        self.suspect |= bool(bad.any())
         for detector in self.detectors:
             detector.observe(block)
         self._remember(block, has_loss)
