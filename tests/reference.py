@@ -36,10 +36,12 @@ def window_quantile(values: list[float], window: int, q: float) -> float:
 
 
 def line(profile: np.ndarray) -> tuple[float, float]:
-    """Rise of the least-squares line through log10(profile) over x in [0, 1], and its R^2 (0 for a constant)."""
-    x = np.linspace(0, 1, len(profile))
-    keep = ~np.isnan(profile)
-    x, y = x[keep], np.log10(profile[keep])
+    """Rise of the least-squares line through log10(profile) over x in [0, 1], and its R^2 (0 for a constant).
+
+    NaN and zero entries are left out, the others stand at equal distances.
+    """
+    y = np.log10(profile[profile > 0])
+    x = np.linspace(0, 1, len(y))
     slope, intercept = np.polyfit(x, y, 1)
     residual = ((y - slope * x - intercept) ** 2).sum()
     spread = ((y - y.mean()) ** 2).sum()

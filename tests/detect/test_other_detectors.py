@@ -199,9 +199,9 @@ def test_totals_that_stand_still_because_nothing_changes_are_no_clipping() -> No
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: NonFinite(patience=0), "NonFinite needs patience >= 1, got 0"),
+        (lambda: NonFinite(patience=0), "NonFinite needs patience >= 1 and skips >= 1, got patience=0"),
         (lambda: NoGradient(patience=0), "NoGradient needs patience >= 1, got 0"),
-        (lambda: UpdateTooLarge(2.0), r"0 < ratio < breaking .* got ratio=2\.0, breaking=1\.0"),
+        (lambda: UpdateTooLarge(2.0), r"0 < ratio < breaking, .* got ratio=2\.0, breaking=1\.0"),
         (lambda: UpdateTooSmall(0.0), r"ratio > 0, .* got ratio=0\.0"),
         (lambda: ClippedUpstream(patience=60), r"1 < patience <= window .* got patience=60, window=50"),
     ],

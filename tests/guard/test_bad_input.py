@@ -50,10 +50,10 @@ def test_no_trainable_parameter() -> None:
         Guard(model, sgd(model))
 
 
-@pytest.mark.parametrize("value", [0, -1, 2.5, "10"])
+@pytest.mark.parametrize("value", [0, -1, 2.5, "10", True, None])
 def test_every_n_steps(value: object) -> None:
     model = mlp()
-    with pytest.raises(ValueError, match=f"every_n_steps to be an integer >= 1, got {value}"):
+    with pytest.raises(ValueError, match=f"every_n_steps to be an integer >= 1, got {value!r}"):
         Guard(model, sgd(model), every_n_steps=value)  # type: ignore[arg-type]
 
 

@@ -288,7 +288,7 @@ def test_summary_and_repr_say_what_happened() -> None:
     assert "optimizer (SGD): 3 steps, 6 parameters in 3 modules" in text
     assert "gradient norm: median" in text
     assert "loss:" in text
-    assert "Verdict: healthy." in text
+    assert "nothing found, but 3 steps are too few for a verdict" in text
     assert repr(guard) == "Guard(optimizer: 3 steps)"
     guard.close()
     assert repr(guard) == "Guard(optimizer: 3 steps, closed)"

@@ -12,6 +12,7 @@ ADVICE: Mapping[Symptom, tuple[str, ...]] = {
         "Guard what divides or takes a logarithm or a root: add an epsilon inside sqrt, log and norms, not outside.",
         "Lower the learning rate, or warm it up, if the update-to-weight ratio rose before the first bad step.",
         "Clip the gradient norm; under fp16 use a GradScaler, or change to bf16.",
+        "If a loss scaler skips every step, look at the loss itself: no scale helps where it is NaN.",
     ),
     Symptom.VANISHING_DEPTH: (
         "Replace saturating activations (sigmoid, tanh) in hidden layers by ReLU, GELU or SiLU.",
@@ -28,6 +29,7 @@ ADVICE: Mapping[Symptom, tuple[str, ...]] = {
     Symptom.NO_GRADIENT: (
         "Check that the parameter takes part in the forward pass and that its output reaches the loss.",
         "Look for detach(), .data, .item(), argmax, torch.no_grad() or NumPy between it and the loss.",
+        "Mend a vanishing gradient first, if there is a finding for these layers: it may have underflowed.",
         "If it is meant to be frozen, set requires_grad_(False) and leave it out of the optimizer.",
         "If its layer is always dead (ReLU of negative inputs), lower the learning rate or change its initialisation.",
     ),

@@ -26,9 +26,12 @@ class Layout:
     Attributes:
         optimizer: its name.
         names: canonical parameter names, N of them.
-        layers: the module that owns each, as ``named_modules`` spells it.
+        layers: the module that owns each, as ``named_modules`` spells it; ``lstm.l0`` for a layer inside a stacked
+            recurrent module.
         sizes: number of entries of each.
         roles: what each is to the depth.
+        norm_type: p of the gradient norms.
+        resolution: coarsest machine epsilon among the gradients' types: 2^-23 for float32, 2^-7 for bfloat16.
     """
 
     optimizer: str
@@ -36,6 +39,8 @@ class Layout:
     layers: tuple[str, ...]
     sizes: tuple[int, ...]
     roles: tuple[Role, ...]
+    norm_type: float = 2.0
+    resolution: float = 2.0**-23
 
 
 @dataclass(frozen=True)

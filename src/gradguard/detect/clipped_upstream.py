@@ -18,7 +18,8 @@ from gradguard.detect.symptom import Symptom
 class ClippedUpstream(AbstractDetector):
     """The total gradient norm piles up at one value: the loop clips before the optimizer's step is reached.
 
-    Rule: among the last ``window`` steps, at least ``patience`` have a total within ``tolerance`` of the largest one,
+    Rule: among the last ``window`` steps, at least ``patience`` have a total within ``tolerance`` of the largest one
+    (or within what the gradients' type can tell apart, where that is coarser),
     and from each such step to the next the shares of the parameters in the total moved by more than 1 %. A total that
     stands still because nothing changes does not count.
 
@@ -53,15 +54,15 @@ class ClippedUpstream(AbstractDetector):
         rows = zip(block.steps.tolist(), block.totals.tolist(), judged.tolist(), block.grad_norms, strict=True)
         for step, total, counts, norms in rows:
             if counts:
-                self._observe_step(step, total, norms)
+                self._observe_step(step, total, norms, max(self.tolerance, 1.5 * block.layout.resolution))
 
-    def _observe_step(self, step: int, total: float, norms: Tensor) -> None:
+    def _observe_step(self, step: int, total: float, norms: Tensor, tolerance: float) -> None:
         self.totals.append(total)
         top = max(self.totals)
-        if abs(top - self.top) > self.tolerance * top:
+        if abs(top - self.top) > tolerance * top:
             self.top, self.shares = top, torch.zeros(0)
             self.pinned.clear()
-        if total >= top * (1 - self.tolerance):
+        if total >= top * (1 - tolerance):
             shares = norms / total
             if shares.shape != self.shares.shape or float(torch.dist(shares, self.shares)) > 0.01:
                 self.pinned.append(step)

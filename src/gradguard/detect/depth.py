@@ -14,28 +14,27 @@ from gradguard.detect.finding import Finding, Severity
 from gradguard.detect.profile import Trend, layers_of, profile, trend
 from gradguard.detect.symptom import Symptom
 
-TINY = 1e-45  # stands for zero in a logarithm: the smallest float32
-
 
 class _Profiles(NamedTuple):
     """The profiles of one role over the steps of a block, [R, L], and their lines, [R]."""
 
     role: Role
     layers: tuple[str, ...]
-    rms: Tensor
+    sizes: Tensor
     line: Trend
     excess: Tensor  # slope over limit where the step is sick, 0 elsewhere
 
     def at(self, row: int) -> _Fit:
-        rms = dict(zip(self.layers, self.rms[row].tolist(), strict=True))
-        return _Fit(self.role, rms, *(float(values[row]) for values in (*self.line, self.excess)))
+        sizes = zip(self.layers, self.sizes[row].tolist(), strict=True)
+        there = {layer: size for layer, size in sizes if not math.isnan(size)}
+        return _Fit(self.role, there, *(float(values[row]) for values in (*self.line, self.excess)))
 
 
 class _Fit(NamedTuple):
     """The profile of one step, by layer."""
 
     role: Role
-    rms: dict[str, float]
+    sizes: dict[str, float]
     decades: float
     r2: float
     excess: float
@@ -44,10 +43,11 @@ class _Fit(NamedTuple):
 class AbstractDepthDetector(AbstractDetector):
     r"""Says since when the gradient changes steadily, by orders of magnitude, from the last layer to the first.
 
-    With :math:`g_l` the root mean square of the gradient entries of layer :math:`l` and :math:`x_l \in [0, 1]` its
-    place in the depth, a line :math:`\log_{10} g_l = a + b x_l` is fitted at each step, once over the weights and once
-    over the biases. The step is sick where :math:`d \cdot b` reaches the limit and the line explains ``min_r2`` of the
-    variance; :math:`d` is the direction, +1 where the gradient vanishes.
+    With :math:`g_l` the root mean square of the gradient entries of layer :math:`l` (the power mean of the guard's
+    ``norm_type``) and :math:`x_l \in [0, 1]` its place among the layers that have a gradient, a line
+    :math:`\log_{10} g_l = a + b x_l` is fitted at each step, once over the weights and once over the biases. The step
+    is sick where :math:`d \cdot b` reaches the limit and the line explains ``min_r2`` of the variance; :math:`d` is the
+    direction, +1 where the gradient vanishes.
 
     Relative, since published absolute thresholds differ by a factor of 1000. Critical from twice the limit.
 
@@ -62,7 +62,7 @@ class AbstractDepthDetector(AbstractDetector):
         decades: limit for weights, in powers of ten, > 0.
         bias_decades: limit for biases.
         min_r2: how well a line has to fit, in [0, 1).
-        min_layers: fewer layers than this are not judged, >= 3.
+        min_layers: a step at which fewer layers than this have a gradient is not judged, >= 3.
         warmup: counted steps passed over first.
         patience: steps over which the condition has to persist, >= 1.
 
@@ -114,39 +114,40 @@ class AbstractDepthDetector(AbstractDetector):
         layers = layers_of(block.layout, role)
         if len(layers) < self.min_layers:
             return None
-        rms = profile(block, role)
-        line = trend(rms)
+        sizes = profile(block, role)
+        line = trend(sizes, self.min_layers)
         times = self.direction * line.decades / self.limits[role]
-        return _Profiles(role, layers, rms, line, torch.where((times >= 1) & (line.r2 >= self.min_r2), times, 0.0))
+        return _Profiles(role, layers, sizes, line, torch.where((times >= 1) & (line.r2 >= self.min_r2), times, 0.0))
 
     def findings(self) -> tuple[Finding, ...]:
         """Say where and by how much, if it persisted: the profile shown is the steepest one."""
         spell, fit = self.persistence.spell, self.steepest
         if spell is None or fit is None:
             return ()
-        rms = {layer: value for layer, value in fit.rms.items() if not math.isnan(value)}
-        (first, at_first), *_, (last, at_last) = rms.items()
-        per_layer = abs(fit.decades) / (len(fit.rms) - 1)
-        half = self.limits[fit.role] / 2
-        away = {k: self.direction * math.log10(max(at_last, TINY) / max(v, TINY)) for k, v in rms.items()}
+        fitted = {layer: size for layer, size in fit.sizes.items() if size > 0}
+        (first, at_first), *_, (last, at_last) = fitted.items()
+        per_layer = 10 ** (abs(fit.decades) / (len(fitted) - 1))
+        # Half the limit away from the last layer; a layer whose gradient underflowed to zero is as far as can be.
+        far = at_last * 10 ** (-self.direction * self.limits[fit.role] / 2)
+        where = tuple(layer for layer, size in fit.sizes.items() if self.direction * (far - size) >= 0)
         evidence = {
             "powers of ten over depth": abs(fit.decades),
-            "factor per layer": 10**per_layer,
+            "factor per layer": per_layer,
             "fit r2": fit.r2,
-            f"gradient RMS of each layer's {fit.role.value}": rms,
+            f"mean size of each layer's {fit.role.value} gradients": fit.sizes,
         }
         return (
             Finding(
                 self.symptom,
                 Severity.CRITICAL if fit.excess >= 2 else Severity.WARNING,
-                tuple(layer for layer, decades in away.items() if decades >= half),
+                where,
                 self.optimizer,
                 spell.first_step,
                 spell.last_step,
                 spell.active,
                 evidence,
                 self.explanation.format(
-                    first=first, last=last, at_first=at_first, at_last=at_last, factor=10**per_layer
+                    first=first or "(root)", last=last or "(root)", at_first=at_first, at_last=at_last, factor=per_layer
                 ),
             ),
         )
@@ -162,8 +163,8 @@ class VanishingDepth(AbstractDepthDetector):
     direction = +1
     symptom = Symptom.VANISHING_DEPTH
     explanation = (
-        "The gradient shrinks by a factor of {factor:.2g} per layer on its way back: RMS {at_last:.1e} in {last}, "
-        "{at_first:.1e} in {first}. Layers that far from the loss hardly learn."
+        "The gradient shrinks by a factor of {factor:.2g} per layer on its way back: {at_last:.1e} in {last}, "
+        "{at_first:.1e} in {first} (mean size of an entry). Layers that far from the loss hardly learn."
     )
 
 
@@ -177,6 +178,6 @@ class ExplodingDepth(AbstractDepthDetector):
     direction = -1
     symptom = Symptom.EXPLODING_DEPTH
     explanation = (
-        "The gradient grows by a factor of {factor:.2g} per layer on its way back: RMS {at_last:.1e} in {last}, "
-        "{at_first:.1e} in {first}. One step size cannot suit both ends."
+        "The gradient grows by a factor of {factor:.2g} per layer on its way back: {at_last:.1e} in {last}, "
+        "{at_first:.1e} in {first} (mean size of an entry). One step size cannot suit both ends."
     )

@@ -84,7 +84,7 @@ def _listed(where: tuple[str, ...], most: int = 4) -> str:
     if not where:
         return "the whole model"
     rest = f" and {len(where) - most} more" if len(where) > most else ""
-    return ", ".join(where[:most]) + rest
+    return ", ".join(name or "(root)" for name in where[:most]) + rest
 
 
 def _number(value: object) -> str:
@@ -93,5 +93,5 @@ def _number(value: object) -> str:
     if isinstance(value, Mapping):
         items = list(value.items())
         shown = items if len(items) <= 6 else [*items[:3], ("...", "..."), *items[-3:]]
-        return "{" + ", ".join("..." if k == "..." else f"{k}: {_number(v)}" for k, v in shown) + "}"
+        return "{" + ", ".join("..." if k == "..." else f"{k or '(root)'}: {_number(v)}" for k, v in shown) + "}"
     return str(value)

@@ -17,8 +17,8 @@ class NoGradient(AbstractDetector):
     """A trainable parameter's gradient was missing or exactly zero at every step since the optimizer knows it.
 
     Rule: ``patience`` steps on end from its first one, at which other parameters did have a gradient. A single
-    gradient ends it for good: a late start is no fault. Zero in float32 also stands for entries below 1e-23, whose
-    squares underflow.
+    gradient ends it for good: a late start is no fault. Entries below 1e-23, whose squares underflow in float32, count
+    as zero.
 
     What it can't see: parameters that no optimizer holds, and single dead rows of a parameter that lives.
 
@@ -74,8 +74,8 @@ class NoGradient(AbstractDetector):
                     first,
                     last,
                     active,
-                    {"parameters": len(spans), "steps without a gradient": last - first + 1},
-                    f"{len(spans)} trainable {what} had no gradient (none, or exactly zero) "
+                    {"parameters": len(spans)},
+                    f"{len(spans)} trainable {what} had no gradient (none, or below what float32 can square) "
                     f"{'so far' if active else 'at first'}: the optimizer cannot train what the loss does not reach.",
                 )
             )

@@ -5,15 +5,13 @@ Shape legend: R = steps, L = layers, N = parameters.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from gradguard.detect.block import Block, Layout, Role
-
-# Nothing below this share of the largest layer is told apart: it stands for "no gradient at all" in the fit.
-FLOOR = 1e-30
 
 
 class Trend(NamedTuple):
@@ -34,36 +32,43 @@ def layers_of(layout: Layout, role: Role) -> tuple[str, ...]:
 
 
 def profile(block: Block, role: Role) -> Tensor:
-    """Root mean square of the gradient entries of each layer's parameters of ``role``, [R, L].
+    """Mean size of the gradient entries of each layer's parameters of ``role``, [R, L].
 
+    The root mean square for norms of order 2, the power mean of that order for others, the largest for ``inf``.
     Missing gradients are left out; NaN where all of a layer are missing.
     """
     layers = {layer: i for i, layer in enumerate(layers_of(block.layout, role))}
     columns = [i for i, r in enumerate(block.layout.roles) if r is role]
     of_column = torch.tensor([layers[block.layout.layers[i]] for i in columns], dtype=torch.int64)
     sizes = torch.tensor([block.layout.sizes[i] for i in columns], dtype=torch.float64)
+    norms, p = block.grad_norms[:, columns], block.layout.norm_type
     there = (~block.missing[:, columns]).double()
     nothing = there.new_zeros(len(there), len(layers))
-    squares = nothing.index_add(1, of_column, there * block.grad_norms[:, columns].square())
-    return (squares / nothing.index_add(1, of_column, there * sizes)).sqrt()
+    entries = nothing.index_add(1, of_column, there * sizes)
+    if math.isinf(p):
+        largest = nothing.scatter_reduce(1, of_column.expand(len(norms), -1), there * norms, "amax")
+        return torch.where(entries > 0, largest, torch.nan)
+    return (nothing.index_add(1, of_column, there * norms**p) / entries) ** (1 / p)
 
 
-def trend(rms: Tensor) -> Trend:
+def trend(sizes: Tensor, min_layers: int = 2) -> Trend:
     """Least-squares line through ``log10`` of each step's profile, over the layers that have a gradient.
 
     Args:
-        rms: [R, L], >= 0; NaN entries are left out, a zero counts as ``FLOOR`` of the step's largest entry.
+        sizes: [R, L], >= 0; NaN and zero entries are left out, and the others stand at equal distances.
+        min_layers: fewer than this many left are not fitted, >= 2.
 
     Returns:
-        Rise over all layers and its fit; NaN where fewer than two layers are left, or none has a gradient.
+        Rise over the layers that are left, and its fit; NaN where they are too few.
     """
-    there = rms.isfinite()
-    largest = torch.where(there, rms, 0.0).amax(1, keepdim=True) if rms.shape[1] else rms.new_zeros(len(rms), 1)
-    logs = torch.where(there, rms.clamp(min=FLOOR * largest), 1.0).log10()
-    weight = (there & (largest > 0)).to(rms.dtype)
-    depth = torch.linspace(0, 1, rms.shape[1], dtype=rms.dtype).expand_as(rms)
-    n = weight.sum(1, keepdim=True)
+    there = sizes > 0
+    n = there.sum(1, keepdim=True)
+    logs = torch.where(there, sizes, 1.0).log10()
+    depth = (there.cumsum(1) - 1).to(sizes.dtype) / (n - 1)
+    weight = there.to(sizes.dtype)
     dx = depth - (weight * depth).sum(1, keepdim=True) / n
     dy = logs - (weight * logs).sum(1, keepdim=True) / n
     sxx, sxy, syy = ((weight * a * b).sum(1) for a, b in ((dx, dx), (dx, dy), (dy, dy)))
-    return Trend(sxy / sxx, torch.where(syy > 0, sxy.square() / (sxx * syy), 0.0))
+    r2 = torch.where(syy > 0, sxy.square() / (sxx * syy), 0.0)
+    enough = n[:, 0] >= min_layers
+    return Trend(torch.where(enough, sxy / sxx, torch.nan), torch.where(enough, r2, torch.nan))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import final
+from collections.abc import Set as AbstractSet
+from statistics import median_low
+from typing import NamedTuple, final
 
 import torch
 
-from gradguard.detect.base import AbstractDetector, PerParameter, Persistence, Spell
+from gradguard.detect.base import AbstractDetector, PerParameter, Persistence
 from gradguard.detect.block import Block, Role
 from gradguard.detect.finding import Finding, Severity
 from gradguard.detect.symptom import Symptom
@@ -19,70 +21,85 @@ class UpdateTooLarge(AbstractDetector):
 
     Rule: the median over all weight matrices of update norm / weight norm, on sampled steps. Critical where it
     reaches ``breaking`` at two samples on end after step 1; a warning where it reaches ``ratio`` at ``patience``
-    samples on end after ``warmup`` steps. About 1e-3 is usual; the first steps of Adam on small weights exceed 0.1 in
-    many runs that train well, hence the warm-up.
+    samples on end that span ``min_steps`` steps after ``warmup``. About 1e-3 is usual; the first steps of Adam on small
+    weights exceed 0.1 in many runs that train well, hence the warm-up. Weights that were zero at the first sample are
+    left out of the first limit: whatever grows from nothing doubles.
 
     What it can't see: what happens between samples; a single layer that moves too fast among many that do not.
 
     Args:
         ratio: limit for lasting updates, > 0.
         breaking: limit at which two samples are enough, > ``ratio``.
-        warmup: steps before the lower limit counts.
+        warmup: steps before the lower limit counts, >= 0.
         patience: samples on end that it has to hold, >= 1.
+        min_steps: steps between the first and the last of them, >= 0.
 
     Source: the band [1e-4, 1e-1] is TheDeepChecker's.
     """
 
-    def __init__(self, ratio: float = 0.1, *, breaking: float = 1.0, warmup: int = 10, patience: int = 4) -> None:
-        if not 0 < ratio < breaking or warmup < 0:
+    def __init__(
+        self,
+        ratio: float = 0.1,
+        *,
+        breaking: float = 1.0,
+        warmup: int = 10,
+        patience: int = 4,
+        min_steps: int = 50,
+    ) -> None:
+        if not 0 < ratio < breaking or warmup < 0 or min_steps < 0:
             raise ValueError(
-                f"UpdateTooLarge needs 0 < ratio < breaking and warmup >= 0, got {ratio=}, {breaking=}, {warmup=}."
+                "UpdateTooLarge needs 0 < ratio < breaking, warmup >= 0 and min_steps >= 0, got "
+                f"{ratio=}, {breaking=}, {warmup=}, {min_steps=}."
             )
-        self.ratio, self.breaking, self.warmup = ratio, breaking, warmup
+        self.ratio, self.breaking, self.warmup, self.min_steps = ratio, breaking, warmup, min_steps
         self.lasting = Persistence(patience, share=1.0)
         self.breaks = Persistence(2, share=1.0)
+        self.zero_at_first: frozenset[str] | None = None
         self.optimizer = ""
         self.largest = 0.0
         self.largest_by_weight: dict[str, float] = {}
 
     def observe(self, block: Block) -> None:
         """Take in the sampled steps among the next ones."""
-        self.optimizer = block.layout.optimizer
-        weights = [i for i, role in enumerate(block.layout.roles) if role is Role.WEIGHT]
-        if not weights:
-            return
-        for step, row in zip(block.samples.steps.tolist(), block.samples.update_ratios[:, weights], strict=True):
-            known = row[row.isfinite()]
-            if step == 1 or not len(known):
-                continue
-            median = float(known.median())
-            self.breaks.observe(step, median >= self.breaking)
-            if step > self.warmup:
-                self.lasting.observe(step, median >= self.ratio)
-            if median > self.largest:
-                self.largest = median
-                self.largest_by_weight = {
-                    block.layout.names[i]: float(value) for i, value in zip(weights, row, strict=True)
-                }
+        layout, samples = block.layout, block.samples
+        self.optimizer = layout.optimizer
+        weights = [i for i, role in enumerate(layout.roles) if role is Role.WEIGHT]
+        names = [layout.names[i] for i in weights]
+        for step, ratios, norms in zip(
+            samples.steps.tolist(), samples.update_ratios[:, weights], samples.weight_norms[:, weights], strict=True
+        ):
+            if self.zero_at_first is None:
+                self.zero_at_first = frozenset(n for n, norm in zip(names, norms.tolist(), strict=True) if norm == 0)
+            by_weight = {n: r for n, r in zip(names, ratios.tolist(), strict=True) if math.isfinite(r)}
+            grown = [r for n, r in by_weight.items() if n not in self.zero_at_first]
+            breaks = step > 1 and bool(grown) and median_low(grown) >= self.breaking
+            middle = median_low(by_weight.values()) if by_weight else 0.0
+            lasts = step > self.warmup and middle >= self.ratio
+            if step > 1 and grown:
+                self.breaks.observe(step, breaks)
+            if step > self.warmup and by_weight:
+                self.lasting.observe(step, lasts)
+            if (breaks or lasts) and middle > self.largest:
+                self.largest, self.largest_by_weight = middle, by_weight
 
     def findings(self) -> tuple[Finding, ...]:
         """Say by how much the weights move at each step."""
-        spells = [spell for spell in (self.breaks.spell, self.lasting.spell) if spell is not None]
+        lasting = self.lasting.spell
+        if lasting is not None and lasting.last_step - lasting.first_step < self.min_steps:
+            lasting = None
+        spells = [spell for spell in (self.breaks.spell, lasting) if spell is not None]
         if not spells:
             return ()
-        spell = Spell(
-            min(s.first_step for s in spells), max(s.last_step for s in spells), any(s.active for s in spells)
-        )
-        ordered = sorted(self.largest_by_weight, key=lambda name: -_or_zero(self.largest_by_weight[name]))
+        ordered = sorted(self.largest_by_weight.items(), key=lambda item: -item[1])
         finding = Finding(
             Symptom.UPDATE_TOO_LARGE,
             Severity.CRITICAL if self.breaks.spell is not None else Severity.WARNING,
-            tuple(name for name in ordered if _or_zero(self.largest_by_weight[name]) >= self.ratio),
+            tuple(name for name, ratio in ordered if ratio >= self.ratio),
             self.optimizer,
-            spell.first_step,
-            spell.last_step,
-            spell.active,
-            {"median update/weight": self.largest, "usual": "1e-4 to 1e-2", "by weight": self.largest_by_weight},
+            min(spell.first_step for spell in spells),
+            max(spell.last_step for spell in spells),
+            any(spell.active for spell in spells),
+            {"median update/weight": self.largest, "usual": "1e-4 to 1e-2", "by weight": dict(ordered)},
             f"A single step changes the median weight matrix by up to {self.largest:.2g} of its own norm: what was "
             "learnt so far is overwritten.",
         )
@@ -116,59 +133,63 @@ class UpdateTooSmall(AbstractDetector):
         self.largest = PerParameter(0.0)
         self.samples = PerParameter(0.0)
         self.first, self.last = PerParameter(math.nan), PerParameter(math.nan)
-        self.weights: tuple[str, ...] = ()
-        self.reported: dict[str, Spell] = {}
+        self.reported: dict[str, _Standstill] = {}
 
     def observe(self, block: Block) -> None:
         """Take in the sampled steps among the next ones."""
         layout, samples = block.layout, block.samples
         self.optimizer, names = layout.optimizer, layout.names
-        is_weight = torch.tensor([role is Role.WEIGHT for role in layout.roles])
+        is_weight = torch.tensor([role is Role.WEIGHT for role in layout.roles], dtype=torch.bool)
         with_gradient = dict(zip(block.steps.tolist(), (block.grad_norms != 0) & ~block.missing, strict=True))
-        largest, count, first, last = (s.of(names) for s in (self.largest, self.samples, self.first, self.last))
+        statistics = (self.largest, self.samples, self.first, self.last)
+        largest, count, first, last = (statistic.of(names) for statistic in statistics)
         for step, ratios, rates in zip(
             samples.steps.tolist(), samples.update_ratios, samples.learning_rates, strict=True
         ):
-            counts = is_weight & ratios.isfinite() & (rates != 0) & with_gradient[step]
+            counts = is_weight & ratios.isfinite() & (rates > 0) & with_gradient[step]
             largest = torch.where(counts, torch.maximum(largest, ratios), largest)
             count = count + counts
             first = torch.where(counts & first.isnan(), float(step), first)
             last = torch.where(counts, float(step), last)
             still = (count >= self.patience) & (last - first >= self.min_steps) & (largest < self.ratio)
             for i in still.nonzero().flatten().tolist():
-                self.reported[names[i]] = Spell(int(first[i]), int(last[i]), active=True)
-            for name in [n for i, n in enumerate(names) if n in self.reported and not still[i]]:
-                self.reported[name] = Spell(self.reported[name].first_step, self.reported[name].last_step, active=False)
-        for statistic, values in zip(
-            (self.largest, self.samples, self.first, self.last), (largest, count, first, last), strict=True
-        ):
+                self.reported[names[i]] = _Standstill(int(first[i]), int(last[i]), float(largest[i]), active=True)
+            self._end({name for i, name in enumerate(names) if not still[i]} if self.reported else set())
+        for statistic, values in zip(statistics, (largest, count, first, last), strict=True):
             statistic.values = values
-        self.weights = tuple(n for n, w in zip(names, is_weight.tolist(), strict=True) if w)
+        self._end(self.reported.keys() - set(names))
+
+    def _end(self, names: AbstractSet[str]) -> None:
+        for name in self.reported.keys() & names:
+            self.reported[name] = self.reported[name]._replace(active=False)
 
     def findings(self) -> tuple[Finding, ...]:
         """Say which weights stand still."""
         if not self.reported:
             return ()
-        spells, largest = (
-            self.reported.values(),
-            dict(zip(self.largest.names, self.largest.values.tolist(), strict=True)),
-        )
-        active = any(spell.active for spell in spells)
-        ratios = {name: largest[name] for name in self.reported if name in largest}
+        active = any(standstill.active for standstill in self.reported.values())
+        ratios = {name: standstill.largest for name, standstill in self.reported.items()}
+        last_step = max(standstill.last_step for standstill in self.reported.values())
+        what = "weight matrix" if len(ratios) == 1 else "weight matrices"
         finding = Finding(
             Symptom.UPDATE_TOO_SMALL,
             Severity.WARNING if active else Severity.INFO,
-            tuple(self.reported),
+            tuple(ratios),
             self.optimizer,
-            min(spell.first_step for spell in spells),
-            max(spell.last_step for spell in spells),
+            min(standstill.first_step for standstill in self.reported.values()),
+            last_step,
             active,
-            {"largest update/weight": max(ratios.values(), default=0.0), "by weight": ratios},
-            f"{len(self.reported)} of {len(self.weights)} weight matrices get gradients, but no step has changed them "
-            f"by more than {self.ratio:.0e} of their norm.",
+            {"largest update/weight": max(ratios.values()), "by weight": ratios},
+            f"{len(ratios)} {what} got gradients, but until step {last_step} no step changed them by more than "
+            f"{self.ratio:.0e} of their norm.",
         )
         return (finding,)
 
 
-def _or_zero(value: float) -> float:
-    return value if math.isfinite(value) else 0.0
+class _Standstill(NamedTuple):
+    """From which to which sample a weight did not move, and by how much it moved at most."""
+
+    first_step: int
+    last_step: int
+    largest: float
+    active: bool

@@ -91,7 +91,7 @@ def measure(
     missing: tuple[int, ...] = ()
     if len(present) < len(grads):
         missing = tuple(i for i, g in enumerate(grads) if g is None)
-        values = _spread(values, grads) if present else torch.zeros(len(grads), device=params[0].device)
+        values = _spread(values, grads) if present else _no_norms(params)
     if scale is not None:
         values = values / scale.to(device=values.device, dtype=values.dtype, non_blocking=True)
     return Measurement(
@@ -102,6 +102,10 @@ def measure(
         scale,
         norm_type,
     )
+
+
+def _no_norms(params: Sequence[Tensor]) -> Tensor:
+    return torch.zeros(len(params), dtype=torch.float32, device=params[0].device)
 
 
 def _spread(values: Tensor, grads: Sequence[Tensor | None]) -> Tensor:

@@ -47,7 +47,7 @@ def norms(tensors: Sequence[Tensor], norm_type: float = 2.0, *, exact: bool = Fa
     if not norm_type > 0:
         raise ValueError(f"norms needs norm_type > 0 or inf, got {norm_type}.")
     if not tensors:
-        return torch.zeros(0)
+        return torch.zeros(0, dtype=torch.float32)
     if any(_is_dtensor(t) for t in tensors):
         return _norms_of_sharded(tensors, norm_type, exact=exact)
     dense = [_as_dense_real(t, norm_type) for t in tensors]
@@ -137,7 +137,7 @@ def _as_dense_real(tensor: Tensor, norm_type: float) -> Tensor:
         # Duplicate indices add up, so the values of an uncoalesced gradient are not its entries.
         tensor = tensor.coalesce().values() if tensor.layout is torch.sparse_coo else tensor.values()
     if tensor.dtype.is_complex:
-        tensor = torch.view_as_real(tensor) if norm_type == 2 else tensor.abs()
+        tensor = torch.view_as_real(tensor.resolve_conj()) if norm_type == 2 else tensor.abs()
     return tensor if tensor.numel() else tensor.new_zeros(1)  # an empty shard has no largest entry
 
 

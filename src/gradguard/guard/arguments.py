@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -13,6 +14,17 @@ from gradguard.errors import GradGuardWarning
 from gradguard.guard.hooks import unwrapped
 from gradguard.guard.layout import known_parameters
 from gradguard.guard.track import Track
+
+
+def steps(value: Any) -> int:
+    """Give a number of steps as an int."""
+    try:
+        number = 0 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise ValueError(f"Guard needs every_n_steps to be an integer >= 1, got {value!r}.")
+    return number
 
 
 def named_models(model: Any) -> dict[str, nn.Module]:

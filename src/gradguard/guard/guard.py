@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, final
 from weakref import WeakSet
@@ -13,13 +14,14 @@ from torch.optim import Optimizer
 from gradguard.detect import AbstractDetector, Finding, default_detectors
 from gradguard.errors import ClosedGuardError
 from gradguard.functional import Measurement
-from gradguard.guard.arguments import check_parameters, named_models, named_optimizers
-from gradguard.guard.hooks import StepHooks, unwrapped
+from gradguard.guard.arguments import check_parameters, named_models, named_optimizers, steps
+from gradguard.guard.hooks import StepHooks
 from gradguard.guard.scaler import ScalerWatch
 from gradguard.guard.summary import summary
 from gradguard.guard.track import Track
 from gradguard.record import History, HostReader
 
+logger = logging.getLogger("gradguard")
 _GUARDED: WeakSet[Optimizer] = WeakSet()
 
 
@@ -51,7 +53,7 @@ class Guard:
         TypeError: something that is no model, optimizer, detector or scaler.
 
     Host sync: one per flush and device; one per step while a gradient that is not finite is being looked at.
-    Mutates: nothing but the two hooks, and two methods of ``scaler``, until ``close()``.
+    Mutates: nothing but the two hooks, and three methods of ``scaler``, until ``close()``.
 
     >>> model = nn.Linear(2, 1)
     >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -77,8 +79,7 @@ class Guard:
         scaler: Any = None,
         max_points: int = 1024,
     ) -> None:
-        if not isinstance(every_n_steps, int) or every_n_steps < 1:
-            raise ValueError(f"Guard needs every_n_steps to be an integer >= 1, got {every_n_steps}.")
+        every = steps(every_n_steps)
         if not norm_type > 0:
             raise ValueError(f"Guard needs norm_type > 0 or inf, got {norm_type}.")
         models = named_models(model)
@@ -99,7 +100,7 @@ class Guard:
                 models,
                 chosen,
                 norm_type=norm_type,
-                every=every_n_steps,
+                every=every,
                 history=self._history,
                 reader=self._reader,
                 prefix=f"{name}/" if len(optimizers) > 1 else "",
@@ -108,7 +109,7 @@ class Guard:
         }
         for track in self._tracks.values():
             check_parameters(track, models)
-        self._scaler = self._watch(scaler) if scaler is not None else None
+        self._scaler = None if scaler is None else ScalerWatch(scaler, self._tracks.values(), self._take_loss)
         self._hooks = [self._attach(track) for track in self._tracks.values()]
 
     def _attach(self, track: Track) -> StepHooks:
@@ -116,33 +117,19 @@ class Guard:
             if self._loss is None and isinstance(result, Tensor) and result.numel() == 1:
                 self.record_loss(result)  # what the closure returned
             track.refresh()
-            loss, self._loss = self._loss, None
-            track.before_step(loss if loss is None else loss / self._num_losses)
-            self._num_losses = 0
+            track.before_step(self._take_loss())
+
+        def after() -> None:
+            self._take_loss()  # of a closure's later evaluations
+            track.after_step()
 
         _GUARDED.add(track.optimizer)
-        return StepHooks(track.optimizer, before=before, after=track.after_step)
+        return StepHooks(track.optimizer, before=before, after=after)
 
-    def _watch(self, scaler: Any) -> ScalerWatch:
-        def before(optimizer: Optimizer) -> None:
-            for track in self._of(optimizer):
-                track.fired = False
-
-        def after(optimizer: Optimizer) -> None:
-            for track in self._of(optimizer):
-                if not track.fired:
-                    self._loss, self._num_losses = None, 0
-                    track.skipped()
-
-        def unscaled(optimizer: Optimizer) -> None:
-            for track in self._of(optimizer):
-                track.unscaled = True
-
-        return ScalerWatch(scaler, before=before, after=after, unscaled=unscaled)
-
-    def _of(self, optimizer: Optimizer) -> list[Track]:
-        inner = unwrapped(optimizer)
-        return [track for track in self._tracks.values() if track.optimizer is inner]
+    def _take_loss(self) -> Tensor | None:
+        loss = None if self._loss is None else self._loss / self._num_losses
+        self._loss, self._num_losses = None, 0
+        return loss
 
     def record_loss(self, loss: Tensor | float) -> None:
         """Note the loss of the optimizer step to come; several before one step (accumulation) are averaged.
@@ -157,7 +144,7 @@ class Guard:
         Host sync: none. Mutates: nothing.
         """
         self._check_open("record_loss")
-        value = loss.detach() if isinstance(loss, Tensor) else torch.tensor(float(loss))
+        value = loss.detach() if isinstance(loss, Tensor) else torch.tensor(float(loss), dtype=torch.float32)
         if value.numel() != 1:
             raise ValueError(f"record_loss needs one number, got shape {tuple(value.shape)}. Take its mean first.")
         value = value.reshape(()).to(torch.float32, copy=True)
@@ -166,6 +153,8 @@ class Guard:
 
     def measure(self, optimizer: str | None = None) -> Measurement:
         """Measure now, and use it for the step to come: right after ``backward()``, before a clipping of your own.
+
+        Where the step is not made after all (a batch that you drop), measure again before the one that is.
 
         Args:
             optimizer: name of the optimizer (its position in a list, as a string); not needed where there is one.
@@ -186,10 +175,7 @@ class Guard:
             raise ValueError(f"measure needs the name of one of {', '.join(self._tracks)}, got {optimizer}.")
         track = self._tracks[optimizer]
         track.refresh()
-        scale = None
-        if self._scaler is not None and not track.unscaled and track.params:
-            scale = self._scaler.scaler.scale(torch.ones((), device=track.params[0].device))
-        track.taken = track.measured(scale)
+        track.taken = track.measured(self._scaler.scale_of(track) if self._scaler else None)
         return track.taken
 
     def diagnose(self) -> list[Finding]:
@@ -218,7 +204,6 @@ class Guard:
         """Take every hook off. What was found and recorded stays; a second call does nothing."""
         if self.closed:
             return
-        self._flush()
         self.closed = True
         for hooks in self._hooks:
             hooks.close()
@@ -226,13 +211,19 @@ class Guard:
             self._scaler.close()
         for track in self._tracks.values():
             _GUARDED.discard(track.optimizer)
+        self._flush()
 
     def __enter__(self) -> Guard:
         self._check_open("with")
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self.close()
+        except Exception:
+            if kind is None:
+                raise
+            logger.exception("The last steps could not be judged.")  # the loop's own exception goes on
 
     def __repr__(self) -> str:
         steps = ", ".join(f"{name}: {track.step} steps" for name, track in self._tracks.items())

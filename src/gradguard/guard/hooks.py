@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, final
 
 import torch
@@ -45,16 +45,27 @@ class StepHooks:
         before: Callable[[Any], None],
         after: Callable[[], None],
     ) -> None:
+        # A subclass whose step() calls super().step() may fire each hook once per class: only the outermost counts.
+        levels = sum("step" in vars(cls) for cls in type(optimizer).__mro__ if cls is not Optimizer)
+        depth = 0
+
         def pre(_: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
+            nonlocal depth
+            depth = 1 if depth >= levels else depth + 1  # an exception in a step leaves a level behind
+            if depth > 1:
+                return None
             closure = args[1] if len(args) > 1 else kwargs.get("closure")
-            if closure is None:
+            if not callable(closure):
                 before(None)
                 return None
             watched = _after_first_call(closure, before)
             return ((args[0], watched, *args[2:]), kwargs) if len(args) > 1 else (args, {**kwargs, "closure": watched})
 
         def post(_: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            after()
+            nonlocal depth
+            depth = max(0, depth - 1)
+            if not depth:
+                after()
 
         # A compiled step would trace the bookkeeping and recompile whenever a counter moves.
         untraced: Callable[[Any], Any] = torch.compiler.disable
@@ -83,6 +94,9 @@ def _after_first_call(closure: Callable[[], Any], then: Callable[[Any], None]) -
     return watched
 
 
-def ids_of(groups: Iterable[dict[str, Any]]) -> list[int]:
-    """Identify all trainable parameters of some groups, to notice when one is added, removed, replaced or unfrozen."""
-    return [id(param) for group in groups for param in group["params"] if param.requires_grad]
+def trainable_ids(groups: Iterable[dict[str, Any]], known: Collection[int] = ()) -> list[int]:
+    """Identify the parameters that are trainable now or are ``known`` as such, to notice when others join or leave.
+
+    One that is frozen for a while (a GAN's discriminator) stays known, so that nothing has to be laid out anew.
+    """
+    return [id(p) for group in groups for p in group["params"] if p.requires_grad or id(p) in known]

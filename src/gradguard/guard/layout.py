@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from gradguard.detect import Layout, Role
@@ -45,24 +48,34 @@ def known_parameters(models: Mapping[str, nn.Module]) -> dict[int, Known]:
     return known
 
 
-def layout_of(optimizer: Optimizer, name: str, known: Mapping[int, Known]) -> tuple[tuple[Tensor, ...], Layout]:
-    """Distinct trainable parameters of an optimizer, in the order of the model, and what they are.
+def layout_of(
+    optimizer: Optimizer, name: str, known: Mapping[int, Known], trainable: Collection[int], norm_type: float
+) -> tuple[tuple[Tensor, ...], Layout]:
+    """Distinct parameters of an optimizer that are ``trainable`` (by ``id``), in the order of the model.
 
     A parameter that no model knows keeps its place in the optimizer as a name, behind all others.
+
+    Raises:
+        ValueError: a lazy parameter, which has no shape yet.
     """
     entries: dict[int, tuple[Known, Tensor]] = {}
     for g, group in enumerate(optimizer.param_groups):
         for i, param in enumerate(group["params"]):
-            if param.requires_grad and id(param) not in entries:
+            if id(param) in trainable and id(param) not in entries:
                 stranger = Known(f"param_groups.{g}.params.{i}", "", _NOWHERE, len(known) + len(entries))
-                entries[id(param)] = (known.get(id(param), stranger), param)
+                at = known.get(id(param), stranger)
+                if is_lazy(param):
+                    raise ValueError(f"Guard needs parameters with a shape, {at.name} is lazy. Run one batch first.")
+                entries[id(param)] = (at, param)
     ordered = sorted(entries.values(), key=lambda entry: entry[0].position)
     return tuple(param for _, param in ordered), Layout(
         name,
         tuple(at.name for at, _ in ordered),
-        tuple(at.layer for at, _ in ordered),
+        tuple(_layer(at) for at, _ in ordered),
         tuple(param.numel() for _, param in ordered),
         tuple(_role(at, param) for at, param in ordered),
+        norm_type,
+        max((torch.finfo(param.dtype).eps for _, param in ordered), default=0.0),
     )
 
 
@@ -82,6 +95,12 @@ def _modules(module: nn.Module, path: str, seen: set[int]) -> Iterator[tuple[str
             continue
         wrapped = name in WRAPPED or (name == "module" and bool(kinds & WRAPPERS_OF_MODULE))
         yield from _modules(child, path if wrapped else f"{path}.{name}" if path else name, seen)
+
+
+def _layer(at: Known) -> str:
+    """Name the layer: the module, or, in a stacked recurrent one, ``lstm.l0`` for what belongs to its first layer."""
+    stacked = re.search(r"_(l\d+)(_reverse)?$", at.name)
+    return f"{at.layer}.{stacked[1]}".lstrip(".") if stacked else at.layer
 
 
 def _role(at: Known, param: Tensor) -> Role:

@@ -2,54 +2,110 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from types import MethodType
 from typing import Any, final
 
+import torch
+from torch import Tensor
 from torch.optim import Optimizer
+
+from gradguard.guard.hooks import unwrapped
+from gradguard.guard.track import Track
 
 
 @final
 class ScalerWatch:
-    """Wraps ``step`` and ``unscale_`` of one scaler object; ``close`` puts them back.
+    """Wraps ``step``, ``unscale_`` and ``update`` of one scaler object; the last watch to close puts them back.
 
     Args:
-        scaler: a ``torch.amp.GradScaler``, or whatever has its ``step``, ``unscale_`` and ``scale``.
-        before: called with the optimizer before the scaler steps it.
-        after: called with the optimizer when the scaler has stepped it, or has skipped the step.
-        unscaled: called with the optimizer when its gradients have been unscaled.
+        scaler: a ``torch.amp.GradScaler``, or whatever has its methods.
+        tracks: of the optimizers that it may step.
+        take_loss: gives the loss that was recorded for the step, and forgets it.
 
     Raises:
         TypeError: the object is no scaler.
     """
 
-    def __init__(
-        self,
-        scaler: Any,
-        *,
-        before: Callable[[Optimizer], None],
-        after: Callable[[Optimizer], None],
-        unscaled: Callable[[Optimizer], None],
-    ) -> None:
-        if not all(callable(getattr(scaler, name, None)) for name in ("step", "unscale_", "scale")):
+    def __init__(self, scaler: Any, tracks: Iterable[Track], take_loss: Callable[[], Tensor | None]) -> None:
+        if not all(callable(getattr(scaler, name, None)) for name in ("scale", *_WRAPPERS)):
             raise TypeError(f"Guard needs scaler to be a torch.amp.GradScaler, got {type(scaler).__name__}.")
-        self.scaler = scaler
-        step, unscale = scaler.step, scaler.unscale_
+        self.scaler, self.take_loss = scaler, take_loss
+        self.tracks = {id(track.optimizer): track for track in tracks}
+        for name, wrapper in _WRAPPERS.items():
+            if not isinstance(vars(scaler).get(name), wrapper):
+                vars(scaler)[name] = wrapper(scaler, name)
+            vars(scaler)[name].watches.append(self)
 
-        def watched_step(optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
-            before(optimizer)
-            result = step(optimizer, *args, **kwargs)
-            after(optimizer)
-            return result
+    def track_of(self, optimizer: Optimizer) -> Track | None:
+        """Find the track of an optimizer, which may be wrapped."""
+        return self.tracks.get(id(unwrapped(optimizer)))
 
-        def watched_unscale(optimizer: Optimizer) -> None:
-            unscale(optimizer)
-            unscaled(optimizer)
-
-        self.wrappers = {"step": watched_step, "unscale_": watched_unscale}
-        vars(scaler).update(self.wrappers)
+    def scale_of(self, track: Track) -> Tensor | None:
+        """Give the scale that a track's gradients still carry, on their device; None where they do not."""
+        if track.unscaled or not track.params:
+            return None
+        scale: Tensor = self.scaler.scale(torch.ones((), dtype=torch.float32, device=track.params[0].device))
+        return scale
 
     def close(self) -> None:
-        """Take the wrappers off, unless somebody has put others over them."""
-        for name, wrapper in self.wrappers.items():
-            if vars(self.scaler).get(name) is wrapper:
-                del vars(self.scaler)[name]
+        """Take part no more."""
+        for name, wrapper in _WRAPPERS.items():
+            wrapped = vars(self.scaler).get(name)
+            if isinstance(wrapped, wrapper):
+                wrapped.watches.remove(self)
+                if not wrapped.watches:
+                    wrapped.restore()
+
+
+class _Wrapped:
+    """A method of one scaler; a copy or a pickle of the scaler gets the plain method back."""
+
+    def __init__(self, scaler: Any, name: str) -> None:
+        self.scaler, self.name = scaler, name
+        self.plain, self.was_own = getattr(scaler, name), name in vars(scaler)
+        self.watches: list[ScalerWatch] = []
+
+    def restore(self) -> None:
+        if self.was_own:
+            vars(self.scaler)[self.name] = self.plain
+        else:
+            del vars(self.scaler)[self.name]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _plain_method, (self.scaler, self.name)
+
+
+class _Step(_Wrapped):
+    def __call__(self, optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
+        tracks = [(watch, track) for watch in self.watches if (track := watch.track_of(optimizer))]
+        for _, track in tracks:
+            track.fired = False
+        result = self.plain(optimizer, *args, **kwargs)
+        for watch, track in tracks:
+            if not track.fired:
+                track.skipped(watch.take_loss())
+        return result
+
+
+class _Unscale(_Wrapped):
+    def __call__(self, optimizer: Optimizer) -> None:
+        self.plain(optimizer)
+        for watch in self.watches:
+            if track := watch.track_of(optimizer):
+                track.unscaled = True
+
+
+class _Update(_Wrapped):
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        self.plain(*args, **kwargs)
+        for watch in self.watches:
+            for track in watch.tracks.values():
+                track.unscaled = False
+
+
+_WRAPPERS: dict[str, type[_Wrapped]] = {"step": _Step, "unscale_": _Unscale, "update": _Update}
+
+
+def _plain_method(scaler: Any, name: str) -> Any:
+    return MethodType(getattr(type(scaler), name), scaler)

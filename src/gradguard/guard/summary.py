@@ -10,6 +10,8 @@ from gradguard.detect import Finding, Severity, Symptom
 from gradguard.guard.track import Track
 from gradguard.record import History
 
+EARLY = 30  # warm-up and patience of the slowest rule that looks at every step
+
 
 def summary(tracks: Sequence[Track], history: History, findings: Sequence[Finding]) -> str:
     """Say how many steps there were, what was measured in them, and the verdict."""
@@ -25,10 +27,15 @@ def summary(tracks: Sequence[Track], history: History, findings: Sequence[Findin
 
 def _verdict(findings: Sequence[Finding], tracks: Sequence[Track]) -> str:
     serious = dict.fromkeys(f.symptom.value for f in findings if f.severity is not Severity.INFO)
-    if not any(track.step for track in tracks):
+    steps = min(track.step for track in tracks)
+    if not steps:
         return "no step was made yet."
     if serious:
         return ", ".join(serious) + "."
+    if not any(track.detectors for track in tracks):
+        return "none, there is no detector."
+    if steps < EARLY:
+        return f"nothing found, but {steps} steps are too few for a verdict."
     if any(f.symptom is Symptom.CLIPPED_UPSTREAM for f in findings):
         return "healthy as far as can be seen; the loop clips, which hides how large the raw norm gets."
     return "healthy."

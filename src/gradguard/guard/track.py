@@ -1,42 +1,25 @@
-"""What a guard keeps for one optimizer: the rows measured since the last flush, and what became of the earlier ones.
-
-Shape legend: R = steps since the last flush, S = sampled ones among them, N = parameters.
-"""
+"""What a guard keeps for one optimizer: the rows measured since the last flush, and what became of the earlier ones."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, final
+from contextlib import nullcontext
+from typing import final
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gradguard.detect import AbstractDetector, Block, Finding, Samples
-from gradguard.functional import Measurement, measure, total_norm
-from gradguard.guard.hooks import ids_of
+from gradguard.detect import AbstractDetector, Block, Finding
+from gradguard.functional import Measurement, measure
+from gradguard.guard.hooks import trainable_ids
 from gradguard.guard.layout import known_parameters, layout_of
+from gradguard.guard.rows import Row, Sample, block_of
 from gradguard.probe import UpdateProbe
-from gradguard.probe.updates import Update
 from gradguard.record import History, HostReader
 
-
-class Row(NamedTuple):
-    """One step, still on the device."""
-
-    step: int
-    measurement: Measurement
-    found_inf: Tensor | None
-    loss: Tensor | None
-
-
-class Sample(NamedTuple):
-    """What was measured on a sampled step, still on the device."""
-
-    row: int
-    update: Update
-    learning_rates: list[float]
+RESERVED = frozenset({"total", "clipped"})  # names under grad_norm/ that are not parameters
 
 
 @final
@@ -66,35 +49,42 @@ class Track:
         self.probe: UpdateProbe | None = None
         self.taken: Measurement | None = None  # by guard.measure(), for the step to come
         self.fired = self.unscaled = self.exact = self.suspect = False
-        self._lay_out()
+        self._lay_out(frozenset())
 
-    def _lay_out(self) -> None:
-        self.ids = ids_of(self.optimizer.param_groups)
-        self.params, self.layout = layout_of(self.optimizer, self.name, known_parameters(self.models))
+    def _lay_out(self, known: frozenset[int]) -> None:
+        self.ids = trainable_ids(self.optimizer.param_groups, known)
+        self.known = known.union(self.ids)
+        parameters = known_parameters(self.models)
+        self.params, self.layout = layout_of(self.optimizer, self.name, parameters, self.known, self.norm_type)
+        self.keys = tuple(f"param.{name}" if name in RESERVED else name for name in self.layout.names)
 
     def refresh(self) -> None:
-        """Notice parameters that were added, removed or replaced since the last step."""
-        if ids_of(self.optimizer.param_groups) != self.ids:
+        """Notice parameters that were added, removed, replaced or unfrozen since the last step."""
+        if trainable_ids(self.optimizer.param_groups, self.known) != self.ids:
             self.flush()
             self.taken = None
-            self._lay_out()
+            self._lay_out(self.known)
 
     def measured(self, scale: Tensor | None) -> Measurement:
         """Measure the gradients as they are. Host sync: none, but one while a non-finite norm is being told apart."""
         result = measure(self.params, names=self.layout.names, norm_type=self.norm_type, scale=scale)
-        if self.exact and not bool(result.finite):
+        if self.exact and not self.reader.read([result.finite])[0]:
             self.suspect = True
             result = measure(self.params, names=self.layout.names, norm_type=self.norm_type, scale=scale, exact=True)
         return result
 
     def before_step(self, loss: Tensor | None) -> None:
         """Take the row of the step that is about to be made."""
-        self.fired, self.unscaled = True, False
+        if len(self.rows) >= self.every:  # the steps before this one were broken off by exceptions
+            self.flush()
+        self.fired, self.unscaled, self.probe = True, False, None
         self.step += 1
         # Both are set by GradScaler for the duration of a step, on optimizers that unscale by themselves.
         scale, found_inf = (getattr(self.optimizer, name, None) for name in ("grad_scale", "found_inf"))
         if scale is not None:
             scale = scale.clone()  # the scaler changes its own in place
+            if self.taken is not None and self.taken.scale is None:
+                self.taken = None  # it was taken without a word of the scaler: still scaled
         measurement, self.taken = self.taken or self.measured(scale), None
         self.rows.append(Row(self.step, measurement, found_inf, loss))
         if is_sampled(self.step, self.every):
@@ -107,12 +97,18 @@ class Track:
         self.probe = None
         self._flush_if_due()
 
-    def skipped(self) -> None:
+    def skipped(self, loss: Tensor | None) -> None:
         """Count a step that the loss scaler did not make."""
         self.step += 1
-        self.overflows += 1
+        self.rows.append(Row(self.step, None, None, loss))
         self.taken, self.unscaled = None, False
         self._flush_if_due()
+
+    def _learning_rates(self) -> list[float]:
+        rates = {id(p): group.get("lr", 1.0) for group in self.optimizer.param_groups for p in group["params"]}
+        found = (rates.get(id(p), torch.nan) for p in self.params)
+        # One that lies on a device would have to be read: unknown.
+        return [float(rate) if not isinstance(rate, Tensor) or rate.is_cpu else torch.nan for rate in found]
 
     def _flush_if_due(self) -> None:
         if self.step % self.every == 0:
@@ -120,75 +116,35 @@ class Track:
             # Here and not at a flush that one rank asks for: the exact norm of sharded gradients takes all ranks.
             self.exact, self.suspect = self.suspect, False
 
-    def _learning_rates(self) -> list[float]:
-        rates = {id(p): group["lr"] for group in self.optimizer.param_groups for p in group["params"] if "lr" in group}
-        found = (rates.get(id(p)) for p in self.params)
-        return [float(rate) if isinstance(rate, float | int) else torch.nan for rate in found]
-
     def flush(self) -> None:
         """Bring what was measured to the host and look at it. Host sync: one per device."""
-        if not self.rows or not self.params:
-            self.rows, self.samples = [], []
+        rows, samples, self.rows, self.samples = self.rows, self.samples, [], []
+        if not rows:
             return
-        block = self._block()
-        has_loss = torch.tensor([row.loss is not None for row in self.rows])
-        self.rows, self.samples = [], []
-        judged = ~block.overflow
-        bad = judged & ~block.grad_norms.isfinite().all(dim=1)
-        self.overflows += int(block.overflow.sum())
-        self.non_finite += int(bad.sum())
-        self.suspect |= bool(bad.any())
-        for detector in self.detectors:
-            detector.observe(block)
-        self._remember(block, has_loss)
+        elsewhere = torch.get_default_device().type != "cpu"  # set_default_device: what follows is the host's
+        with torch.device("cpu") if elsewhere else nullcontext():
+            block = block_of(rows, samples, self.layout, self.reader)
+            bad = ~block.overflow & ~block.grad_norms.isfinite().all(dim=1)
+            self.overflows += int(block.overflow.sum())
+            self.non_finite += int(bad.sum())
+            self.suspect |= bool(bad.any())
+            self._remember(block, [row.loss is not None for row in rows])
+            for detector in self.detectors:
+                detector.observe(block)
 
-    def _block(self) -> Block:
-        rows, samples, n = self.rows, self.samples, len(self.params)
-        device = rows[0].measurement.norms.device
-        dtype = torch.float64 if any(r.measurement.norms.dtype is torch.float64 for r in rows) else torch.float32
-        norms, losses, found_inf, updates = self.reader.read(
-            [
-                torch.stack([r.measurement.norms.to(device, dtype) for r in rows]),
-                _stacked([r.loss for r in rows], torch.nan, device),
-                _stacked([r.found_inf for r in rows], 0.0, device),
-                torch.stack([torch.stack(s.update) for s in samples])
-                if samples
-                else torch.zeros(0, 2, n, device=device),
-            ]
-        )
-        missing = torch.zeros(len(rows), n, dtype=torch.bool)
-        for i, row in enumerate(rows):
-            if row.measurement.missing:
-                missing[i, list(row.measurement.missing)] = True
-        steps = torch.tensor([r.step for r in rows])
-        overflow = found_inf != 0
-        at = torch.tensor([s.row for s in samples], dtype=torch.int64)
-        moved = torch.where(overflow[at, None], torch.nan, updates[:, 1])
-        rates = torch.tensor([s.learning_rates for s in samples], dtype=torch.float64).reshape(-1, n)
-        return Block(
-            self.layout,
-            steps,
-            norms,
-            total_norm(norms, self.norm_type),
-            missing,
-            overflow,
-            losses,
-            Samples(steps[at], updates[:, 0], moved, rates),
-        )
-
-    def _remember(self, block: Block, has_loss: Tensor) -> None:
-        names, whole = block.layout.names, ("",)
+    def _remember(self, block: Block, has_loss: list[bool]) -> None:
+        whole, sampled = ("",), block.samples
         kept = ~block.overflow  # an overflow has no gradient to show
-        steps, sampled = block.steps[kept], block.samples
-        for group, columns, at, values in (
-            ("grad_norm/total", whole, steps, block.totals[kept, None]),
-            ("grad_norm", names, steps, block.grad_norms[kept]),
-            ("weight_norm", names, sampled.steps, sampled.weight_norms),
-            ("update_ratio", names, sampled.steps, sampled.update_ratios),
+        with_loss = torch.tensor(has_loss, dtype=torch.bool)
+        for group, columns, steps, values in (
+            ("grad_norm/total", whole, block.steps[kept], block.totals[kept, None]),
+            ("grad_norm", self.keys, block.steps[kept], block.grad_norms[kept].float()),
+            ("weight_norm", self.layout.names, sampled.steps, sampled.weight_norms.float()),
+            ("update_ratio", self.layout.names, sampled.steps, sampled.update_ratios.float()),
+            ("loss", whole if any(has_loss) else (), block.steps[with_loss], block.losses[with_loss, None]),
         ):
-            self.history.extend(self.prefix + group, columns, at, values)
-        if has_loss.any():
-            self.history.extend(f"{self.prefix}loss", whole, block.steps[has_loss], block.losses[has_loss, None])
+            if columns:
+                self.history.extend(self.prefix + group, columns, steps, values)
 
     def findings(self) -> list[Finding]:
         """Collect what the detectors have found so far."""
@@ -198,12 +154,3 @@ class Track:
 def is_sampled(step: int, every: int) -> bool:
     """Say whether the dear measurements are due: at steps 1, 2, 4, 8 ..., then every ``every``; equal on all ranks."""
     return step % every == 0 or (step < every and step & (step - 1) == 0)
-
-
-def _stacked(scalars: list[Tensor | None], otherwise: float, device: torch.device) -> Tensor:
-    there = [i for i, scalar in enumerate(scalars) if scalar is not None]
-    whole = torch.full((len(scalars),), otherwise, device=device)
-    if there:
-        found = torch.stack([s.reshape(()) for s in scalars if s is not None])
-        whole[there] = found.to(device=device, dtype=torch.float32)
-    return whole

@@ -24,7 +24,8 @@ class Update(NamedTuple):
 
     Attributes:
         weight_norms: [N], norm of each whole parameter before the step.
-        ratios: [N], norm of the change over norm of the weights, both over the sample; NaN where the weights are zero.
+        ratios: [N], norm of the change over norm of the weights, both over the sample; NaN where the weights are zero
+            or sparse.
     """
 
     weight_norms: Tensor
@@ -69,6 +70,8 @@ class UpdateProbe:
 def _sample(param: Any, most: int) -> Tensor:
     """View runs of entries of what this rank holds: [runs, RUN], or all of it as one vector."""
     local: Tensor = param.to_local() if hasattr(param, "to_local") else param
+    if local.layout is not torch.strided:
+        return local.new_zeros(0, layout=torch.strided)  # its entries have no fixed places to compare: ratio unknown
     flat = in_memory_order(local)
     if flat.numel() <= most:
         return flat

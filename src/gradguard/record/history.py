@@ -20,9 +20,9 @@ class Points(NamedTuple):
 
     Attributes:
         steps: int64, [P]; last step of each point.
-        last: float32, [P]; value at that step.
-        low: float32, [P]; smallest value among the point's steps, NaN left out.
-        high: float32, [P]; largest one.
+        last: [P]; value at that step.
+        low: [P]; smallest value among the point's steps, NaN left out.
+        high: [P]; largest one.
     """
 
     steps: Tensor
@@ -50,7 +50,7 @@ class Table:
 
     def extend(self, steps: Tensor, rows: Tensor) -> None:
         """Append rows [R, N] of the steps [R]."""
-        new = _as_points(steps, rows.float())
+        new = Points(steps, rows, rows, rows)
         while len(new.steps):
             whole = len(new.steps) // self.width if not self.filled else 0
             if whole:
@@ -137,10 +137,6 @@ class History(Mapping[str, Points]):
 
     def __len__(self) -> int:
         return len(self._where)
-
-
-def _as_points(steps: Tensor, rows: Tensor) -> Points:
-    return Points(steps, rows, rows, rows)
 
 
 def _slice(points: Points, start: int, stop: int) -> Points:

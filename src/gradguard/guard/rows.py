@@ -1,0 +1,87 @@
+"""Steps as they lie on the device, and the one transfer that makes a block for the detectors of them.
+
+Shape legend: R = steps since the last flush, S = sampled ones among them, N = parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gradguard.detect import Block, Layout, Samples
+from gradguard.functional import Measurement, total_norm
+from gradguard.probe.updates import Update
+from gradguard.record import HostReader
+
+
+class Row(NamedTuple):
+    """One step.
+
+    Attributes:
+        step: counted from 1.
+        measurement: its gradients; None where the loss scaler skipped the step before any hook.
+        found_inf: set by a loss scaler on an optimizer that skips by itself: not 0 where it did.
+        loss: a scalar, or None where none was recorded.
+    """
+
+    step: int
+    measurement: Measurement | None
+    found_inf: Tensor | None
+    loss: Tensor | None
+
+
+class Sample(NamedTuple):
+    """What was measured on a sampled step: the row it belongs to, and one learning rate for each parameter."""
+
+    row: int
+    update: Update
+    learning_rates: list[float]
+
+
+def block_of(rows: Sequence[Row], samples: Sequence[Sample], layout: Layout, reader: HostReader) -> Block:
+    """Bring everything over at once. Host sync: one per device."""
+    n = len(layout.names)
+    measured = [row.measurement.norms for row in rows if row.measurement is not None]
+    device = measured[0].device if measured else torch.device("cpu")
+    dtype = torch.float64 if any(norms.dtype is torch.float64 for norms in measured) else torch.float32
+    nothing = torch.zeros(n, dtype=dtype, device=device)
+    norms, losses, found_inf, updates = reader.read(
+        [
+            torch.stack([nothing if r.measurement is None else r.measurement.norms.to(device, dtype) for r in rows]),
+            _stacked([r.loss for r in rows], torch.nan, device),
+            _stacked([r.found_inf for r in rows], 0.0, device),
+            torch.stack([torch.stack(s.update) for s in samples]).to(device)
+            if samples
+            else torch.zeros(0, 2, n, device=device),
+        ]
+    )
+    missing = torch.zeros(len(rows), n, dtype=torch.bool)
+    for i, row in enumerate(rows):
+        if row.measurement is not None and row.measurement.missing:
+            missing[i, list(row.measurement.missing)] = True
+    steps = torch.tensor([row.step for row in rows], dtype=torch.int64)
+    overflow = (found_inf != 0) | torch.tensor([row.measurement is None for row in rows], dtype=torch.bool)
+    at = torch.tensor([sample.row for sample in samples], dtype=torch.int64)
+    rates = torch.tensor([sample.learning_rates for sample in samples], dtype=torch.float64).reshape(-1, n)
+    return Block(
+        layout,
+        steps,
+        norms,
+        total_norm(norms, layout.norm_type),
+        missing,
+        overflow,
+        losses,
+        Samples(steps[at], updates[:, 0], torch.where(overflow[at, None], torch.nan, updates[:, 1]), rates),
+    )
+
+
+def _stacked(scalars: list[Tensor | None], otherwise: float, device: torch.device) -> Tensor:
+    whole = torch.full((len(scalars),), otherwise, dtype=torch.float32, device=device)
+    there = [i for i, scalar in enumerate(scalars) if scalar is not None]
+    if there:
+        found = [s.to(device=device, dtype=torch.float32).reshape(()) for s in scalars if s is not None]
+        whole[there] = torch.stack(found)
+    return whole
