@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradguard.detect import ExplodingDepth, Role, Severity, Symptom, VanishingDepth
+from gradguard.detect.base import Persistence, Spell
 from gradguard.detect.profile import profile, trend
 from tests import reference
 from tests.detect.blocks import block, layout, noisy
@@ -124,3 +126,85 @@ def test_bad_arguments(detector) -> None:
         detector(min_layers=2)
     with pytest.raises(ValueError, match="Persistence needs patience >= 1"):
         detector(patience=0)
+
+
+@pytest.mark.parametrize("detector", [VanishingDepth, ExplodingDepth])
+def test_a_steep_line_that_does_not_fit_says_nothing(detector) -> None:
+    of = layout(8)
+    decades = torch.tensor([-6.0, -6, -6, 0, -6, 0, 0, 0], dtype=torch.float64) * detector.direction
+    shaped = noisy(100, of) * 10**decades
+    rise, fit = trend(profile(block(of, shaped), Role.WEIGHT))
+    assert (rise * detector.direction > 4).all()
+    assert (fit < 0.7).all()
+    strict, lenient = detector(), detector(min_r2=0.0)
+    for one in (strict, lenient):
+        one.observe(block(of, shaped))
+    assert strict.findings() == ()
+    assert len(lenient.findings()) == 1
+
+
+def test_severity_and_evidence_are_those_of_the_steepest_profile() -> None:
+    of = layout(10)
+    detector = VanishingDepth()
+    detector.observe(block(of, torch.cat([noisy(30, of, 4.0), noisy(1, of, 5.5), noisy(30, of, 4.0)])))
+    (finding,) = detector.findings()
+    assert finding.severity is Severity.WARNING
+    assert finding.evidence["powers of ten over depth"] == pytest.approx(5.5, abs=0.4)
+
+
+def test_layers_without_a_gradient_are_no_part_of_the_line() -> None:
+    of = layout(12)
+    norms, missing = noisy(60, of), torch.zeros(60, 12, dtype=torch.bool)
+    norms[:, 0] *= 10**-0.8  # two live layers that differ a little, ten that are never used
+    for unused in (missing, None):
+        dead = norms.clone()
+        dead[:, 2:] = 0
+        if unused is not None:
+            unused[:, 2:] = True
+        for detector in (VanishingDepth(), ExplodingDepth()):
+            detector.observe(block(of, dead, missing=unused))
+            assert detector.findings() == ()
+
+
+def test_steps_without_any_gradient_do_not_count() -> None:
+    of = layout(10)
+    detector = VanishingDepth(warmup=10, patience=10)
+    detector.observe(block(of, torch.cat([torch.zeros(50, 10), noisy(19, of, 8.0)])))
+    assert detector.findings() == ()
+    detector.observe(block(of, noisy(1, of, 8.0), first_step=70))
+    assert detector.findings()[0].first_step == 61
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0, 3.0, math.inf])
+def test_the_profile_is_the_power_mean_of_the_norms_order(p: float) -> None:
+    of = replace(layout(2, bias=True), norm_type=p)
+    entries = {1.0: 100, 2.0: 10, 3.0: 100 ** (1 / 3), math.inf: 1}[p]
+    found = profile(block(of, [[7.0 * entries, 0, 3.0 * entries, 0]]), Role.WEIGHT)
+    assert found[0].tolist() == pytest.approx([7, 3])
+
+
+def test_a_parameter_of_the_root_has_a_name_in_print() -> None:
+    of = layout(10)
+    rooted = replace(of, layers=("", *of.layers[1:]))
+    detector = VanishingDepth()
+    detector.observe(block(rooted, noisy(40, of, 8.0)))
+    (finding,) = detector.findings()
+    assert finding.where[0] == ""
+    assert "in (root), layer1" in str(finding)
+    assert "{(root): " in str(finding)
+
+
+def test_persistence_begins_goes_on_and_ends_at_its_limits() -> None:
+    persistence = Persistence(10)
+    for step in range(1, 21):
+        persistence.observe(step, holds=step > 8)
+    assert persistence.spell == Spell(9, 20, active=True)
+    for step in range(21, 26):
+        assert persistence.observe(step, holds=False)  # half of the window still holds
+    assert not persistence.observe(26, holds=False)
+    assert persistence.spell == Spell(9, 20, active=False)
+    for step in range(27, 40):
+        persistence.observe(step, holds=True)
+    assert persistence.spell == Spell(9, 39, active=True)
+    with pytest.raises(ValueError, match="got 5 and 0"):
+        Persistence(5, share=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -209,3 +210,116 @@ def test_totals_that_stand_still_because_nothing_changes_are_no_clipping() -> No
 def test_bad_arguments(make, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_an_endless_row_of_overflows_is_no_routine() -> None:
+    detector = NonFinite(skips=30)
+    norms = torch.full((40, 3), math.inf)
+    detector.observe(block(OF, norms[:29], overflow=range(1, 30)))
+    assert detector.findings() == ()
+    detector.observe(block(OF, norms[:1], first_step=30, overflow=[30]))
+    (finding,) = detector.findings()
+    assert (finding.first_step, finding.last_step, finding.active) == (1, 30, True)
+    detector.observe(block(OF, noisy(1, OF), first_step=31))
+    assert not detector.findings()[0].active
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [([0, 1, 2], "No gradient is finite"), ([1], "The gradient of layer1.weight is not finite, all others are")],
+)
+def test_non_finite_says_where_to_look(bad: list[int], says: str) -> None:
+    norms = noisy(5, OF)
+    norms[2, bad] = math.nan
+    detector = NonFinite()
+    detector.observe(block(OF, norms))
+    assert says in detector.findings()[0].explanation
+
+
+def test_a_parameter_that_joins_late_and_gets_nothing_is_dated_from_when_it_joined() -> None:
+    detector = NoGradient()
+    detector.observe(block(layout(2), noisy(30, layout(2))))
+    norms = noisy(25, OF)
+    norms[:, 2] = 0
+    detector.observe(block(OF, norms, first_step=31))
+    (finding,) = detector.findings()
+    assert (finding.first_step, finding.last_step) == (31, 55)
+
+
+def test_large_updates_at_every_step_have_to_last() -> None:
+    detector = UpdateTooLarge()
+    rows = {step: [0.3] * 3 for step in range(1, 41)}
+    detector.observe(block(OF, noisy(40, OF), ratios=rows))
+    assert detector.findings() == ()
+    detector.observe(block(OF, noisy(30, OF), first_step=41, ratios={step: [0.3] * 3 for step in range(41, 71)}))
+    assert len(detector.findings()) == 1
+
+
+def test_the_evidence_of_large_updates_is_from_their_spell() -> None:
+    detector = UpdateTooLarge()
+    detector.observe(with_ratios(*[[0.5, 0.9, 0.8, 0.7, *[0.15] * 6]] * 3))
+    assert detector.findings()[0].evidence["median update/weight"] == 0.15
+
+
+def test_weights_that_grow_from_zero_do_not_break() -> None:
+    detector = UpdateTooLarge()
+    whole = with_ratios(*[[math.nan, 1.9, 1.2, *[0.01] * 7]] * 3)
+    whole.samples.weight_norms[0] = 0
+    detector.observe(whole)
+    assert detector.findings() == ()
+
+
+def test_standing_still_takes_time_and_a_gradient() -> None:
+    rows = {step: [1e-9] * 3 for step in range(1, 11)}
+    brief = UpdateTooSmall()
+    brief.observe(block(OF, noisy(10, OF), ratios=rows))
+    assert brief.findings() == ()
+    norms = noisy(200, OF)
+    norms[:, 1] = 0
+    detector = UpdateTooSmall()
+    detector.observe(block(OF, norms, ratios={step: [1e-9] * 3 for step in SAMPLED}))
+    assert detector.findings()[0].where == ("layer0.weight", "layer2.weight")
+
+
+def test_an_unknown_learning_rate_proves_nothing() -> None:
+    detector = UpdateTooSmall()
+    rows = {step: [1e-9] * 3 for step in SAMPLED}
+    detector.observe(block(OF, noisy(200, OF), ratios=rows, rates=math.nan))
+    assert detector.findings() == ()
+
+
+def test_a_weight_that_leaves_stands_still_no_more_and_its_evidence_stays() -> None:
+    detector = UpdateTooSmall()
+    detector.observe(with_ratios(1e-9, 1e-9, 1e-9))
+    narrow = layout(1)
+    detector.observe(block(narrow, noisy(50, narrow), first_step=201, ratios={250: [0.01]}))
+    (finding,) = detector.findings()
+    assert not finding.active
+    assert finding.evidence["largest update/weight"] == pytest.approx(1e-9)
+    assert "3 weight matrices" in finding.explanation
+
+
+def test_totals_pinned_in_bfloat16_are_found_at_its_resolution() -> None:
+    raw = noisy(60, OF, spread=0.3)
+    rounded = clipped(raw, 1e-3) * (1 + 0.01 * (torch.rand(60, 1, dtype=torch.float64) - 0.5))
+    coarse, fine = ClippedUpstream(), ClippedUpstream()
+    coarse.observe(block(replace(OF, resolution=2.0**-7), rounded))
+    fine.observe(block(OF, rounded))
+    assert len(coarse.findings()) == 1
+    assert fine.findings() == ()
+
+
+def test_totals_that_creep_with_almost_the_same_gradient_are_no_clipping() -> None:
+    creeping = noisy(1, OF) * (1 - 1e-6 * torch.arange(100, dtype=torch.float64)[:, None])
+    creeping[:, 0] *= 1 + 1e-5 * torch.randn(100, dtype=torch.float64)
+    detector = ClippedUpstream()
+    detector.observe(block(OF, creeping))
+    assert detector.findings() == ()
+
+
+def test_pinned_steps_that_lie_far_apart_are_no_clipping() -> None:
+    norms = noisy(400, OF, spread=0.05)
+    norms[::40] = clipped(10 * noisy(10, OF, spread=0.3), 100.0)
+    detector = ClippedUpstream(window=50, patience=3)
+    detector.observe(block(OF, norms))
+    assert detector.findings() == ()

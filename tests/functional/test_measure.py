@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from gradguard.functional import count_non_finite, first_non_finite, in_memory_order, measure
+from gradguard.functional import count_non_finite, first_non_finite, in_memory_order, measure, norms
 
 
 def parameter(grad: object) -> nn.Parameter:
@@ -31,6 +31,7 @@ def test_no_gradient_at_all_is_a_finite_zero() -> None:
     assert found.missing == (0, 1)
     assert found.total == 0
     assert found.finite
+    assert measure([nn.Parameter(torch.empty(2, device="meta"))]).norms.device.type == "meta"
 
 
 def test_the_loss_scale_is_divided_out() -> None:
@@ -59,9 +60,13 @@ def test_measuring_changes_nothing() -> None:
     assert torch.equal(param.grad, before)
 
 
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
 def test_counts_by_tensor_and_first_name() -> None:
     sparse = torch.sparse_coo_tensor([[0, 0]], torch.tensor([math.inf, -math.inf]), (3,), check_invariants=True)
     assert count_non_finite([torch.tensor([1.0, math.nan, math.inf]), torch.zeros(2), sparse]).tolist() == [2, 0, 1]
+    rows = torch.tensor([[1.0, math.nan], [0.0, math.inf]]).to_sparse_csr()
+    assert count_non_finite([rows]).tolist() == [2]
+    assert norms([torch.tensor([[3.0, 0.0], [0.0, 4.0]]).to_sparse_csr()]).tolist() == [5]
     assert count_non_finite([]).shape == (0,)
     with pytest.raises(ValueError, match="first_non_finite needs one value for each of 2 names"):
         first_non_finite(["a", "b"], torch.zeros(3))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import pytest
 import torch
 from torch import nn
 
-from gradguard import Guard
+from gradguard import Guard, Severity, Symptom
 from tests.guard.loops import batches, float32_total, loss_of, mlp, total_of
 
 
@@ -97,4 +98,94 @@ def test_pure_half_parameters_are_measured_in_float32(dtype: torch.dtype) -> Non
     expected = total_of(model)
     optimizer.step()
     guard.diagnose()
+    assert guard.history["grad_norm/total"].last.item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_run_that_the_scaler_skips_for_ever_is_not_healthy(fused: bool) -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, fused=fused)
+    scaler = torch.amp.GradScaler("cpu")
+    guard = Guard(model, optimizer, scaler=scaler)
+    for x, y in batches(60):
+        optimizer.zero_grad()
+        scaler.scale(nn.functional.mse_loss(model(x), y * torch.nan)).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    (finding,) = guard.diagnose()
+    assert finding.symptom is Symptom.NON_FINITE
+    assert finding.severity is Severity.CRITICAL
+    assert (finding.first_step, finding.last_step, finding.active) == (1, 60, True)
+    assert "skips every step" in finding.explanation
+
+
+def test_two_guards_on_one_scaler_close_in_any_order_and_a_copy_of_it_is_plain() -> None:
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+    before = dict(vars(scaler))
+    runs = []
+    for _ in range(2):
+        model = mlp()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        runs.append((model, optimizer, Guard(model, optimizer, scaler=scaler)))
+    for twin in (copy.deepcopy(scaler), pickle.loads(pickle.dumps(scaler))):
+        assert twin.step.__self__ is twin
+        assert twin.step.__func__ is torch.amp.GradScaler.step
+    runs[1][2].close()
+    model, optimizer, guard = runs[0]
+    scaler.scale(loss_of(model, batches(1)[0]) * float("inf")).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    assert "loss scaler: 1" in guard.summary()
+    guard.close()
+    assert vars(scaler).keys() == before.keys()
+
+
+def test_measure_after_an_iteration_that_was_unscaled_but_not_stepped() -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    guard = Guard(model, optimizer, scaler=scaler)
+    for _ in range(2):
+        optimizer.zero_grad()
+        scaler.scale(loss_of(model, batches(1)[0])).backward()
+        expected = total_of(model) / 1024
+        assert guard.measure().total.item() == pytest.approx(expected, rel=1e-6)
+        scaler.unscale_(optimizer)
+        assert guard.measure().total.item() == pytest.approx(expected, rel=1e-6)
+        scaler.update()
+
+
+def test_measure_without_the_scaler_is_not_believed_where_the_optimizer_knows_better() -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, fused=True)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    guard = Guard(model, optimizer)
+    scaler.scale(loss_of(model, batches(1)[0])).backward()
+    expected = total_of(model) / 1024
+    guard.measure()
+    scaler.step(optimizer)
+    assert guard.history["grad_norm/total"].last.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_exact_path_divides_the_scale_out_too() -> None:
+    model = nn.Linear(2, 1, bias=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    guard = Guard(model, optimizer, scaler=torch.amp.GradScaler("cpu", init_scale=4.0), every_n_steps=1)
+    for _ in range(3):
+        model.weight.grad = torch.tensor([[3e19, 4e19]])
+        guard.measure()
+        optimizer.step()
+    assert guard.history["grad_norm/total"].last[-1].item() == pytest.approx(1.25e19, rel=1e-6)
+
+
+def test_a_disabled_scaler_scales_nothing() -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    guard = Guard(model, optimizer, scaler=scaler)
+    scaler.scale(loss_of(model, batches(1)[0])).backward()
+    expected = total_of(model)
+    guard.measure()
+    scaler.step(optimizer)
+    scaler.update()
     assert guard.history["grad_norm/total"].last.item() == pytest.approx(expected, rel=1e-6)

@@ -109,3 +109,39 @@ def test_a_scheduler_and_a_wrapped_step_change_nothing() -> None:
         scheduler.step()
     guard.diagnose()
     assert guard.history["grad_norm/total"].last.tolist() == pytest.approx(expected, rel=1e-6)
+
+
+def test_losses_recorded_in_later_evaluations_do_not_enter_the_next_step() -> None:
+    model = mlp()
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=4)
+    guard = Guard(model, optimizer)
+    first_losses = []
+    for batch in batches(3):
+        losses = []
+
+        def closure(batch=batch, losses=losses) -> torch.Tensor:
+            optimizer.zero_grad()
+            loss = loss_of(model, batch)
+            guard.record_loss(loss)
+            losses.append(loss.item())
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+        first_losses.append(losses[0])
+    assert guard.history["loss"].last.tolist() == pytest.approx(first_losses)
+
+
+def test_an_argument_of_step_that_is_no_closure_is_left_alone() -> None:
+    class Weighted(torch.optim.SGD):
+        @torch.no_grad()
+        def step(self, weight: float) -> None:
+            for param in self.param_groups[0]["params"]:
+                param.add_(param.grad, alpha=-weight)
+
+    model = mlp()
+    optimizer = Weighted(model.parameters(), lr=0.1)
+    guard = Guard(model, optimizer)
+    loss_of(model, batches(1)[0]).backward()
+    optimizer.step(0.1)
+    assert len(guard.history["grad_norm/total"].steps) == 1

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
 
-from gradguard import Guard, Symptom
+from gradguard import Finding, Guard, Symptom
+from gradguard.detect import AbstractDetector, Block
 from tests import reference
-from tests.guard.loops import batches, loss_of, mlp, train
+from tests.guard.loops import batches, float32_total, loss_of, mlp, train
 
 OPTIMIZERS = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9),
@@ -292,3 +295,268 @@ def test_summary_and_repr_say_what_happened() -> None:
     assert repr(guard) == "Guard(optimizer: 3 steps)"
     guard.close()
     assert repr(guard) == "Guard(optimizer: 3 steps, closed)"
+
+
+class Inherited(torch.optim.SGD):
+    """torch wraps the step of both classes, so that each hook fires twice."""
+
+    def step(self, closure=None):
+        return super().step(closure)
+
+
+@pytest.mark.parametrize("with_closure", [False, True])
+def test_a_step_that_calls_its_parents_step_counts_once_also_after_an_exception(with_closure: bool) -> None:
+    torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    model = mlp()
+    optimizer = Inherited(model.parameters(), lr=0.1)
+    guard = Guard(model, optimizer)
+    expected = []
+
+    def step(batch, *, fail: bool = False) -> None:
+        def closure() -> torch.Tensor:
+            optimizer.zero_grad()
+            loss = loss_of(model, batch)
+            loss.backward()
+            if fail:
+                raise KeyError("broken batch")
+            return loss
+
+        if with_closure:
+            optimizer.step(closure)
+        else:
+            closure()
+            optimizer.step()
+
+    for i, batch in enumerate(batches(6)):
+        if i == 3:
+            with pytest.raises(KeyError):
+                step(batch, fail=True)
+            continue
+        expected.append(float32_total(model, batch))
+        step(batch)
+    assert guard.history["grad_norm/total"].last.tolist() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_any_default_dtype(dtype: torch.dtype) -> None:
+    torch.set_default_dtype(dtype)
+    try:
+        model = mlp()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        guard = Guard(model, optimizer, every_n_steps=5)
+        for x, y in batches(40):
+            optimizer.zero_grad()
+            loss = nn.functional.mse_loss(model(x.to(dtype)), y.to(dtype))
+            guard.record_loss(loss)
+            loss.backward()
+            optimizer.step()
+        assert guard.diagnose() == []
+        assert len(guard.history["loss"].steps) == 40
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_any_default_device() -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    data = batches(40)
+    torch.set_default_device("meta")
+    try:
+        guard = Guard(model, optimizer, every_n_steps=5)
+        train(model, optimizer, data)
+        assert guard.diagnose() == []
+        assert "healthy" in guard.summary()
+    finally:
+        torch.set_default_device(None)
+
+
+class Broken(AbstractDetector):
+    def observe(self, block: Block) -> None:
+        raise RuntimeError("broken detector")
+
+    def findings(self) -> tuple[Finding, ...]:
+        return ()
+
+
+def test_close_takes_the_hooks_off_also_where_the_last_flush_fails(caplog: pytest.LogCaptureFixture) -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    guard = Guard(model, optimizer, detectors=[Broken()])
+    train(model, optimizer, batches(2))
+    with pytest.raises(RuntimeError, match="broken detector"):
+        guard.close()
+    assert not optimizer._optimizer_step_pre_hooks
+    train(model, optimizer, batches(1))
+    with pytest.raises(KeyError, match="of the loop"), Guard(model, optimizer, detectors=[Broken()]):
+        raise KeyError(optimizer.step() or "of the loop")
+    assert "The last steps could not be judged" in caplog.text
+    Guard(model, optimizer)
+
+
+def test_parameters_called_total_and_parameters_of_the_root_have_names_of_their_own() -> None:
+    class Root(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.total = nn.Parameter(torch.ones(3))
+
+    model = Root()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    guard = Guard(model, optimizer)
+    for _ in range(25):
+        (model.total * torch.zeros(3)).sum().backward()
+        model.total.grad = torch.tensor([3.0, 4.0, 0.0])
+        optimizer.step()
+    assert guard.history["grad_norm/total"].last.tolist() == [5] * 25
+    assert guard.history["grad_norm/param.total"].last.tolist() == [5] * 25
+
+
+def test_other_orders_of_the_norm_reach_history_and_profile() -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for p in (1.0, float("inf")):
+        with Guard(model, optimizer, norm_type=p) as guard:
+            train(model, optimizer, batches(3))
+        whole = torch.cat([param.grad.reshape(-1) for param in model.parameters()]).numpy()
+        assert guard.history["grad_norm/total"].last[-1].item() == pytest.approx(reference.norm(whole, p), rel=1e-6)
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0, float("inf")])
+def test_entries_of_one_size_have_no_trend_over_depth_whatever_the_widths_and_the_order(p: float) -> None:
+    widths = [4096, 1024, 256, 64, 16, 4, 1]
+    model = nn.Sequential(*(nn.Linear(a, b, bias=False) for a, b in itertools.pairwise(widths)))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    guard = Guard(model, optimizer, norm_type=p)
+    for _ in range(40):
+        for param in model.parameters():
+            param.grad = torch.full_like(param, 0.01)
+        optimizer.step()
+    assert guard.diagnose() == []
+
+
+def test_complex_sparse_and_lazy_parameters() -> None:
+    weight = nn.Parameter(torch.randn(3, 3, dtype=torch.complex64))
+    model = nn.ParameterList([weight])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    guard = Guard(model, optimizer)
+    (weight.mH @ torch.ones(3, dtype=torch.complex64)).abs().sum().backward()
+    expected = reference.norm(weight.grad.resolve_conj().numpy(), 2)
+    optimizer.step()
+    assert guard.history["grad_norm/total"].last.item() == pytest.approx(expected, rel=1e-6)
+
+    rows = nn.Parameter(torch.eye(3).to_sparse())
+    model = nn.ParameterList([rows])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    guard = Guard(model, optimizer)
+    torch.sparse.sum(rows * 2).backward()
+    optimizer.step()
+    assert guard.history["grad_norm/total"].last.isfinite().all()
+    assert guard.history["update_ratio/0"].last.isnan().all()
+
+    lazy = nn.Sequential(nn.LazyLinear(3))
+    with pytest.raises(ValueError, match=r"parameters with a shape, 0\.weight is lazy\. Run one batch first"):
+        Guard(lazy, torch.optim.SGD(lazy.parameters(), lr=0.1))
+
+
+def test_steps_that_break_off_leave_no_half_measured_update_and_no_growing_pile() -> None:
+    class Fragile(torch.optim.SGD):
+        broken = False
+
+        @torch.no_grad()
+        def step(self, closure=None):
+            for param in self.param_groups[0]["params"]:
+                param.add_(param.grad, alpha=-0.1)
+            if self.broken:
+                raise RuntimeError("broken off")
+
+    model = mlp()
+    optimizer = Fragile(model.parameters(), lr=0.1)
+    guard = Guard(model, optimizer, every_n_steps=4)
+    train(model, optimizer, batches(1))
+    optimizer.broken = True
+    for batch in batches(30):
+        with pytest.raises(RuntimeError):
+            train(model, optimizer, [batch])
+        assert len(guard._tracks["optimizer"].rows) <= 4
+    optimizer.broken = False
+    before = model[0].weight.detach().clone()
+    train(model, optimizer, batches(1))
+    ratio = reference.norm((model[0].weight.detach() - before).numpy(), 2) / reference.norm(before.numpy(), 2)
+    assert guard.history["update_ratio/0.weight"].steps.tolist() == [1, 32]
+    assert guard.history["update_ratio/0.weight"].last[-1].item() == pytest.approx(ratio, rel=1e-4)
+
+
+def test_freezing_for_a_while_lays_nothing_out_anew() -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    guard = Guard(model, optimizer, every_n_steps=1000)
+    for i, batch in enumerate(batches(20)):
+        model[0].requires_grad_(i % 2 == 0)
+        train(model, optimizer, [batch])
+    assert guard.host_reads == 0
+    assert guard.history["grad_norm/0.weight"].last[1::2].tolist() == [0] * 10
+
+
+def test_a_measurement_of_other_parameters_is_dropped_when_the_group_changes() -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model[0].parameters(), lr=0.1)
+    guard = Guard(model, optimizer)
+    loss_of(model, batches(1)[0]).backward()
+    guard.measure()
+    optimizer.add_param_group({"params": list(model[2].parameters())})
+    optimizer.step()
+    assert guard.history["grad_norm/2.weight"].last.item() > 0
+
+
+def test_a_missing_gradient_is_known_from_a_zero_one() -> None:
+    model = nn.ModuleDict({"used": nn.Linear(4, 1), "unused": nn.Linear(4, 1)})
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    seen = []
+
+    class Spy(AbstractDetector):
+        def observe(self, block: Block) -> None:
+            seen.append(block)
+
+        def findings(self) -> tuple[Finding, ...]:
+            return ()
+
+        def __deepcopy__(self, memo: object) -> Spy:
+            return self
+
+    guard = Guard(model, optimizer, detectors=[Spy()], every_n_steps=4)
+    optimizer.param_groups[0]["lr"] = torch.tensor(0.5)
+    for batch in batches(4):
+        train(model["used"], optimizer, [batch])
+    (block,) = seen
+    assert block.missing.tolist() == [[False, False, True, True]] * 4
+    assert block.samples.learning_rates.tolist() == [[0.5] * 4] * 3
+    assert "too few for a verdict" in guard.summary()
+
+
+def test_without_a_detector_there_is_no_verdict() -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    guard = Guard(model, optimizer, detectors=[])
+    train(model, optimizer, batches(40))
+    assert "Verdict: none, there is no detector." in guard.summary()
+
+
+def test_float64_numbers_keep_their_digits() -> None:
+    model = mlp().double()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    guard = Guard(model, optimizer)
+    for param in model.parameters():
+        param.grad = torch.full_like(param, 1e39)
+    optimizer.step()
+    total = 1e39 * sum(p.numel() for p in model.parameters()) ** 0.5
+    assert guard.history["grad_norm/total"].last.item() == pytest.approx(total, rel=1e-12)
+
+
+def test_the_exact_path_is_left_again_and_its_reads_are_counted() -> None:
+    model = nn.Linear(2, 1, bias=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    guard = Guard(model, optimizer, every_n_steps=2)
+    for i in range(8):
+        model.weight.grad = torch.tensor([[3e19, 4e19]]) if i < 3 else torch.ones(1, 2)
+        optimizer.step()
+    # flushes at 2, 4, 6, 8; flags at 3 and 4 (after the Inf of 1 and 2), 5 and 6 (after the exact norm of 3)
+    assert guard.host_reads == 4 + 4

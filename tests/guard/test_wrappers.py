@@ -9,7 +9,7 @@ from torch.nn.parallel import DataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from gradguard import Guard
-from gradguard.guard.layout import known_parameters
+from gradguard.guard.layout import known_parameters, layout_of
 from tests.guard.loops import batches, float32_total, loss_of, mlp
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -95,3 +95,14 @@ def test_several_models_go_by_their_names() -> None:
     found = known_parameters({"g": nn.Linear(1, 1), "d": nn.Linear(1, 1)})
     assert [k.name for k in found.values()] == ["g.weight", "g.bias", "d.weight", "d.bias"]
     assert [k.layer for k in found.values()] == ["g", "g", "d", "d"]
+
+
+def test_layers_of_a_stacked_recurrent_module_are_told_apart() -> None:
+    model = nn.Sequential(nn.LSTM(3, 4, num_layers=2, bidirectional=True))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    _, layout = layout_of(optimizer, "o", known_parameters({"": model}), {id(p) for p in model.parameters()}, 2.0)
+    assert set(layout.layers) == {"0.l0", "0.l1"}
+    alone = nn.LSTM(3, 4)
+    optimizer = torch.optim.SGD(alone.parameters(), lr=0.1)
+    _, layout = layout_of(optimizer, "o", known_parameters({"": alone}), {id(p) for p in alone.parameters()}, 2.0)
+    assert set(layout.layers) == {"l0"}

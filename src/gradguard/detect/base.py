@@ -79,7 +79,7 @@ class PerParameter:
     def __init__(self, start: float) -> None:
         self.start = start
         self.names: tuple[str, ...] = ()
-        self.values = torch.zeros(0, dtype=torch.float64)
+        self.values = torch.zeros(0, dtype=torch.float64, device="cpu")
 
     def of(self, names: tuple[str, ...]) -> Tensor:
         """Give the values in the order of ``names``: a new parameter has the start value."""

@@ -42,7 +42,7 @@ class ClippedUpstream(AbstractDetector):
         self.totals: deque[float] = deque(maxlen=window)
         self.top = 0.0
         self.pinned: deque[int] = deque()
-        self.shares = torch.zeros(0)
+        self.shares = torch.zeros(0, device="cpu")
         self.optimizer = ""
         self.spell: Spell | None = None
         self.evidence: dict[str, object] = {}
@@ -60,7 +60,7 @@ class ClippedUpstream(AbstractDetector):
         self.totals.append(total)
         top = max(self.totals)
         if abs(top - self.top) > tolerance * top:
-            self.top, self.shares = top, torch.zeros(0)
+            self.top, self.shares = top, torch.zeros(0, device="cpu")
             self.pinned.clear()
         if total >= top * (1 - tolerance):
             shares = norms / total

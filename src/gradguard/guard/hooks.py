@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator
+from types import FrameType
 from typing import Any, final
 
 import torch
@@ -45,15 +47,16 @@ class StepHooks:
         before: Callable[[Any], None],
         after: Callable[[], None],
     ) -> None:
-        # A subclass whose step() calls super().step() may fire each hook once per class: only the outermost counts.
-        levels = sum("step" in vars(cls) for cls in type(optimizer).__mro__ if cls is not Optimizer)
-        depth = 0
+        # A subclass whose step() calls super().step() fires each hook once per class: only the outermost call counts.
+        nests = sum("step" in vars(cls) for cls in type(optimizer).__mro__ if cls is not Optimizer) > 1
+        outermost: FrameType | None = None
 
         def pre(_: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
-            nonlocal depth
-            depth = 1 if depth >= levels else depth + 1  # an exception in a step leaves a level behind
-            if depth > 1:
-                return None
+            nonlocal outermost
+            if nests:
+                if outermost is not None and outermost in _callers():
+                    return None
+                outermost = _frame_of_step()
             closure = args[1] if len(args) > 1 else kwargs.get("closure")
             if not callable(closure):
                 before(None)
@@ -62,10 +65,11 @@ class StepHooks:
             return ((args[0], watched, *args[2:]), kwargs) if len(args) > 1 else (args, {**kwargs, "closure": watched})
 
         def post(_: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            nonlocal depth
-            depth = max(0, depth - 1)
-            if not depth:
-                after()
+            nonlocal outermost
+            if nests and _frame_of_step() is not outermost:
+                return
+            outermost = None
+            after()
 
         # A compiled step would trace the bookkeeping and recompile whenever a counter moves.
         untraced: Callable[[Any], Any] = torch.compiler.disable
@@ -92,6 +96,21 @@ def _after_first_call(closure: Callable[[], Any], then: Callable[[Any], None]) -
         return result
 
     return watched
+
+
+def _callers() -> Iterator[FrameType]:
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def _frame_of_step() -> FrameType | None:
+    """Give the innermost call of a ``step`` that fires hooks; a step that broke off is on no stack any more."""
+    return next((frame for frame in _callers() if frame.f_code is _STEP), None)
+
+
+_STEP = Optimizer.profile_hook_step(lambda optimizer: None).__code__
 
 
 def trainable_ids(groups: Iterable[dict[str, Any]], known: Collection[int] = ()) -> list[int]:
