@@ -109,6 +109,15 @@ def test_nan_and_inf_show_in_the_norm_of_their_own_tensor_only(bad: float, exact
     assert norms([torch.ones(4), poisoned, torch.zeros(3)], exact=exact).isfinite().tolist() == [True, False, True]
 
 
+@pytest.mark.parametrize("p", [1.0, 2.0])
+def test_conjugated_views_and_negated_ones_count_as_they_are(p: float) -> None:
+    z = torch.tensor([[3 + 4j, 0], [1j, 2]])
+    expected = reference.norm(z.numpy(), p)
+    assert norms([z.conj(), z.mH, z.conj().imag, z], p).tolist() == pytest.approx(
+        [expected, expected, reference.norm(z.imag.numpy(), p), expected], rel=1e-6
+    )
+
+
 def test_total_of_huge_but_finite_parts_does_not_overflow() -> None:
     assert total_norm(torch.full((4,), 1e30)).item() == pytest.approx(2e30, rel=1e-6)
 

@@ -59,7 +59,7 @@ class Finding:
         steps = f"steps {self.first_step} to {self.last_step}"
         if self.first_step == self.last_step:
             steps = f"step {self.first_step}"
-        still = "and still so" if self.active else "then over"
+        still = "ongoing" if self.active else "over"
         numbers = "; ".join(f"{name} {_number(value)}" for name, value in self.evidence.items())
         return "\n".join(
             [
