@@ -5,7 +5,6 @@ Shape legend: N = number of parameters.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, final
 
@@ -36,8 +35,8 @@ class Update(NamedTuple):
 class UpdateProbe:
     """Looks at the parameters before and after one step. Keeps a sample of at most 64 MB in between, no copy of them.
 
-    A parameter of at most 8,192 entries is compared whole; of a larger one, runs of 16 entries are, at a stride that
-    does not fall in step with the length of its rows, so that no part of them is missed.
+    A parameter of at most 8,192 entries is compared whole; of a larger one, runs of 16 entries are, spread
+    evenly over its rows and columns.
 
     Args:
         params: N parameters, which the step is about to change. A DTensor is sampled shard by shard: all ranks
@@ -75,8 +74,8 @@ def _sample(param: Any, most: int) -> Tensor:
     flat = in_memory_order(local)
     if flat.numel() <= most:
         return flat
-    row = local.shape[-1] if local.ndim else 1
-    stride = -(-flat.numel() // (most // RUN))
-    while math.gcd(stride, row) > 1:
-        stride += 1
+    # A stride of some rows and 0.618 of one: the runs spread evenly over rows and columns, whatever their numbers.
+    row, least = local.shape[-1], -(-flat.numel() // (most // RUN))
+    stride = least // row * row + int(0.618 * row) if least >= row else least
+    stride += row if stride < least else 0
     return flat.unfold(0, RUN, stride)
