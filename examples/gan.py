@@ -22,13 +22,13 @@ for _ in range(300):
     optimizer_d.zero_grad()
     judged = discriminator(torch.cat([real, fake.detach()]))
     loss_d = bce(judged, torch.cat([torch.ones(64, 1), torch.zeros(64, 1)]))
-    guard.record_loss(loss_d)  # belongs to the step that comes next
+    guard.record_loss(loss_d, "d")
     loss_d.backward()
     optimizer_d.step()
 
     optimizer_g.zero_grad()
     loss_g = bce(discriminator(fake), torch.ones(64, 1))
-    guard.record_loss(loss_g)
+    guard.record_loss(loss_g, "g")
     loss_g.backward()
     optimizer_g.step()
 

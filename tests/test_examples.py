@@ -11,9 +11,9 @@ import pytest
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 SAYS = {
     "plain_loop": ["[critical] vanishing_depth in 0, 2", "try first:", "1. Replace saturating activations"],
-    "fabric": ["optimizer (AdamW): 200 steps", "Verdict: healthy."],
-    "gan": ["g (Adam): 300 steps, 4 parameters", "d (Adam): 300 steps, 4 parameters", "Verdict: healthy."],
-    "amp_scaler": ["fp16 overflows, skipped by the loss scaler: ", "Verdict: healthy."],
+    "fabric": ["optimizer (AdamW): 200 steps", "Verdict: healthy, by 7 rules."],
+    "gan": ["g (Adam): 300 steps, 4 parameters", "d (Adam): 300 steps, 4 parameters", "Verdict: healthy, by 7 rules."],
+    "amp_scaler": ["fp16 overflows, skipped by the loss scaler: ", "Verdict: healthy, by 7 rules."],
     "already_clips": ["clipped_upstream", "largest norm seen: 0.5", "largest norm seen: 5"],
 }
 

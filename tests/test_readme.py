@@ -21,7 +21,7 @@ def test_every_python_block_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert blocks
     for block in blocks:
         exec(compile(block, "README.md", "exec"), {})
-    assert "Verdict: healthy." in capsys.readouterr().out
+    assert "Verdict: healthy, by 7 rules." in capsys.readouterr().out
 
 
 def test_every_link_leads_somewhere() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -31,6 +32,8 @@ def block(
     missing: Tensor | None = None,
     ratios: dict[int, Sequence[float]] | None = None,
     rates: float = 0.1,
+    frozen: Sequence[int] = (),
+    losses: dict[int, float] | None = None,
 ) -> Block:
     """``overflow`` are steps; ``ratios`` the update ratios by sampled step."""
     norms = torch.as_tensor(grad_norms, dtype=torch.float64)
@@ -43,8 +46,10 @@ def block(
         norms,
         torch.linalg.vector_norm(norms, dim=1),
         torch.zeros_like(norms, dtype=torch.bool) if missing is None else missing,
+        torch.tensor([i not in frozen for i in range(len(of.names))]),
         torch.isin(steps, torch.tensor(list(overflow), dtype=torch.int64)),
-        torch.full((len(norms),), torch.nan, dtype=torch.float64),
+        torch.tensor([(losses or {}).get(s, torch.nan) for s in steps.tolist()], dtype=torch.float64),
+        torch.tensor([s in (losses or {}) for s in steps.tolist()], dtype=torch.bool),
         Samples(
             torch.tensor(list(ratios), dtype=torch.int64),
             torch.ones_like(sampled),
@@ -61,11 +66,11 @@ def cut(whole: Block, sizes: Sequence[int]) -> Iterator[Block]:
         stop = min(len(whole.steps), start + sizes[i % len(sizes)])
         steps, samples = whole.steps[start:stop], whole.samples
         at = torch.isin(samples.steps, steps)
-        yield Block(
-            whole.layout,
-            steps,
-            *(t[start:stop] for t in (whole.grad_norms, whole.totals, whole.missing, whole.overflow, whole.losses)),
-            Samples(
+        rows = ("steps", "grad_norms", "totals", "missing", "overflow", "losses", "has_loss")
+        yield replace(
+            whole,
+            **{name: getattr(whole, name)[start:stop] for name in rows},
+            samples=Samples(
                 *(t[at] for t in (samples.steps, samples.weight_norms, samples.update_ratios, samples.learning_rates))
             ),
         )

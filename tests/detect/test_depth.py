@@ -208,3 +208,18 @@ def test_persistence_begins_goes_on_and_ends_at_its_limits() -> None:
     assert persistence.spell == Spell(9, 39, active=True)
     with pytest.raises(ValueError, match="got 5 and 0"):
         Persistence(5, share=0)
+
+
+def test_one_steep_step_long_before_is_no_evidence() -> None:
+    of = layout(10)
+    detector = VanishingDepth()
+    detector.observe(block(of, torch.cat([noisy(15, of), noisy(1, of, 9.0), noisy(100, of), noisy(30, of, 3.6)])))
+    (finding,) = detector.findings()
+    assert finding.severity is Severity.WARNING
+    assert finding.evidence["powers of ten over depth"] < 4.5
+
+
+def test_high_orders_do_not_underflow() -> None:
+    of = replace(layout(2), norm_type=64.0)
+    found = profile(block(of, [[1e-8, 1e-6]]), Role.WEIGHT)
+    assert found[0].tolist() == pytest.approx([1e-8 * 100 ** (-1 / 64), 1e-6 * 100 ** (-1 / 64)], rel=1e-6)

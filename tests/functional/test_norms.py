@@ -16,7 +16,7 @@ from tests import reference
 
 TOLERANCE = {torch.float64: 1e-12, torch.complex128: 1e-12}
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128]
-NORM_TYPES = [0.5, 1.0, 2.0, 3.0, math.inf]
+NORM_TYPES = [0.5, 1.0, 2.0, 3.0, 64.0, math.inf]
 
 
 def numpy_of(tensor: torch.Tensor) -> np.ndarray:

@@ -50,7 +50,8 @@ def train(
 
 def total_of(model: nn.Module) -> float:
     grads = [p.grad for p in model.parameters() if p.grad is not None]
-    return reference.norm(torch.cat([g.double().cpu().reshape(-1) for g in grads]).numpy(), 2)
+    flat = [g.double().cpu().reshape(-1) for g in grads]
+    return reference.norm(torch.cat(flat).numpy(), 2) if flat else 0.0
 
 
 def float32_total(model: nn.Module, batch: tuple[Tensor, Tensor]) -> float:

@@ -189,3 +189,23 @@ def test_a_disabled_scaler_scales_nothing() -> None:
     scaler.step(optimizer)
     scaler.update()
     assert guard.history["grad_norm/total"].last.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_an_optimizer_that_is_none_of_torchs_may_share_the_scaler() -> None:
+    class Larc:
+        def __init__(self, optim: torch.optim.Optimizer) -> None:
+            self.optim, self.param_groups = optim, optim.param_groups
+
+        def step(self) -> None:
+            self.optim.step()
+
+    models = [mlp(), mlp()]
+    ours, theirs = (torch.optim.SGD(model.parameters(), lr=0.1) for model in models)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+    guard = Guard(models[0], ours, scaler=scaler)
+    for model in models:
+        scaler.scale(loss_of(model, batches(1)[0])).backward()
+    scaler.step(Larc(theirs))
+    scaler.step(ours)
+    scaler.update()
+    assert len(guard.history["grad_norm/total"].steps) == 1

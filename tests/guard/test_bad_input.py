@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from gradguard import ClosedGuardError, GradGuardWarning, Guard
+from gradguard.detect import NonFinite
 from tests.guard.loops import mlp
 
 
@@ -61,7 +62,9 @@ def test_norm_type_and_max_points() -> None:
     model = mlp()
     with pytest.raises(ValueError, match="norm_type > 0 or inf, got 0"):
         Guard(model, sgd(model), norm_type=0)
-    with pytest.raises(ValueError, match="points >= 2, got 1"):
+    with pytest.raises(ValueError, match="norm_type > 0 or inf, got '2'"):
+        Guard(model, sgd(model), norm_type="2")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="max_points to be an integer >= 2, got 1"):
         Guard(model, sgd(model), max_points=1)
 
 
@@ -110,6 +113,8 @@ def test_detectors_are_objects() -> None:
     model = mlp()
     with pytest.raises(TypeError, match="detectors to be AbstractDetector objects, got 'vanishing'"):
         Guard(model, sgd(model), detectors=["vanishing"])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="detectors to be a list of AbstractDetector objects, got <"):
+        Guard(model, sgd(model), detectors=NonFinite())  # type: ignore[arg-type]
 
 
 def test_a_loss_is_one_number() -> None:
@@ -125,6 +130,8 @@ def test_measure_needs_to_know_which_optimizer() -> None:
         guard.measure()
     with pytest.raises(ValueError, match="one of g, d, got x"):
         guard.measure("x")
+    with pytest.raises(ValueError, match="record_loss needs the name of one of g, d, got x"):
+        guard.record_loss(1.0, "x")
     assert guard.measure("g").missing
 
 

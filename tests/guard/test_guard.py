@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import weakref
 
 import pytest
 import torch
 from torch import nn
 
-from gradguard import Finding, Guard, Symptom
+from gradguard import Finding, Guard, Severity, Symptom
 from gradguard.detect import AbstractDetector, Block
 from tests import reference
 from tests.guard.loops import batches, float32_total, loss_of, mlp, train
@@ -80,7 +82,7 @@ def test_update_ratios_and_weight_norms_of_sampled_steps_equal_a_full_comparison
         train(model, optimizer, [batch])
         norms.append(reference.norm(before.numpy(), 2))
         ratios.append(reference.norm((model[0].weight.detach() - before).numpy(), 2) / norms[-1])
-    sampled = [1, 2, 4, 5, 10]
+    sampled = [1, 2, 3, 4, 5, 10]
     assert guard.history["update_ratio/0.weight"].steps.tolist() == sampled
     assert guard.history["update_ratio/0.weight"].last.tolist() == pytest.approx(
         [ratios[s - 1] for s in sampled], rel=1e-4
@@ -528,7 +530,7 @@ def test_a_missing_gradient_is_known_from_a_zero_one() -> None:
         train(model["used"], optimizer, [batch])
     (block,) = seen
     assert block.missing.tolist() == [[False, False, True, True]] * 4
-    assert block.samples.learning_rates.tolist() == [[0.5] * 4] * 3
+    assert block.samples.learning_rates.tolist() == [[0.5] * 4] * 4
     assert "too few for a verdict" in guard.summary()
 
 
@@ -560,3 +562,87 @@ def test_the_exact_path_is_left_again_and_its_reads_are_counted() -> None:
         optimizer.step()
     # flushes at 2, 4, 6, 8; flags at 3 and 4 (after the Inf of 1 and 2), 5 and 6 (after the exact norm of 3)
     assert guard.host_reads == 4 + 4
+
+
+def test_a_loss_may_name_its_optimizer() -> None:
+    models = {"a": mlp(), "b": mlp()}
+    optimizers = {name: torch.optim.SGD(model.parameters(), lr=0.1) for name, model in models.items()}
+    guard = Guard(models, optimizers)
+    guard.record_loss(1.0, "a")
+    guard.record_loss(2.0, "b")
+    guard.record_loss(3.0, "b")
+    for name in ("b", "a"):
+        train(models[name], optimizers[name], batches(1))
+    assert guard.history["a/loss"].last.tolist() == [1.0]
+    assert guard.history["b/loss"].last.tolist() == [2.5]
+
+
+def test_freezing_after_the_guard_was_made_is_no_fault() -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    guard = Guard(model, optimizer, every_n_steps=10)
+    model[0].requires_grad_(False)
+    train(model, optimizer, batches(60))
+    assert guard.diagnose() == []
+
+
+def test_zero_grad_between_backward_and_step_is_found() -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    guard = Guard(model, optimizer)
+    train(model, optimizer, batches(60), after_backward=optimizer.zero_grad)
+    (finding,) = guard.diagnose()
+    assert finding.symptom is Symptom.NO_GRADIENT
+    assert finding.severity is Severity.CRITICAL
+
+
+def test_a_group_may_lose_all_its_parameters() -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    guard = Guard(model, optimizer)
+    train(model, optimizer, batches(2))
+    optimizer.param_groups[0]["params"] = []
+    for _ in range(3):
+        optimizer.step()
+    assert guard.diagnose() == []
+
+
+@pytest.mark.parametrize("with_scaler", [False, True])
+def test_a_closed_guard_keeps_no_model_alive(with_scaler: bool) -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cpu") if with_scaler else None
+    guard = Guard(model, optimizer, scaler=scaler)
+    train(model, optimizer, batches(2))
+    guard.close()
+    watcher = weakref.ref(model)
+    gc.disable()
+    try:
+        del guard, model, optimizer
+        assert watcher() is None
+    finally:
+        gc.enable()
+
+
+def test_a_nested_step_that_breaks_off_keeps_nothing_alive() -> None:
+    class Big:
+        pass
+
+    torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    model = mlp()
+    optimizer = Inherited(model.parameters(), lr=0.1)
+    Guard(model, optimizer)
+
+    def loop() -> weakref.ref[Big]:
+        batch = Big()
+
+        def closure() -> torch.Tensor:
+            raise KeyError(batch)
+
+        with pytest.raises(KeyError):
+            optimizer.step(closure)
+        return weakref.ref(batch)
+
+    watcher = loop()
+    gc.collect()
+    assert watcher() is None

@@ -43,12 +43,21 @@ def test_ratios_equal_the_full_comparison_for_small_parameters_and_come_close_fo
     assert update.weight_norms.tolist() == pytest.approx([reference.norm(b.numpy(), 2) for b in before], rel=1e-6)
 
 
-@pytest.mark.parametrize("columns", [1000, 1024])
-def test_the_sample_of_a_large_parameter_misses_no_column_and_stays_within_the_budget(columns: int) -> None:
-    weight = torch.arange(float(columns)).expand(1024, columns).contiguous()
-    sample = module._sample(weight, 8192)
-    assert 4096 < sample.numel() <= 8192
-    assert set(sample.flatten().tolist()) == set(range(columns))
+@pytest.mark.parametrize(
+    ("rows", "columns", "covered"),
+    [(1024, 1000, 1.0), (1024, 1024, 1.0), (256, 1024, 1.0), (256, 784, 1.0), (16, 8192, 0.5), (50_257, 768, 1.0)],
+)
+def test_the_sample_of_a_large_parameter_spreads_over_its_rows_and_columns(
+    rows: int, columns: int, covered: float
+) -> None:
+    at_column = module._sample(torch.arange(float(columns)).expand(rows, columns).contiguous(), 8192)
+    at_row = module._sample(torch.arange(float(rows))[:, None].expand(rows, columns).contiguous(), 8192)
+    assert 3500 < at_column.numel() <= 8192
+    assert len(set(at_column.flatten().tolist())) >= covered * columns
+    seen = sorted(set(at_row.flatten().tolist()))
+    assert seen[0] == 0
+    assert seen[-1] > 0.9 * rows - 2
+    assert len(seen) >= min(rows, 200)
 
 
 def test_the_samples_of_many_parameters_stay_within_the_budget() -> None:

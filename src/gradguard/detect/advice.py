@@ -47,6 +47,5 @@ ADVICE: Mapping[Symptom, tuple[str, ...]] = {
     ),
     Symptom.CLIPPED_UPSTREAM: (
         "Call guard.measure() right after backward(), before your own clipping: then the raw norm is recorded.",
-        "Or leave the clipping to the guard.",
     ),
 }

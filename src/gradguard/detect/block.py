@@ -71,8 +71,10 @@ class Block:
         grad_norms: float64, [R, N]; unscaled, 0 where a gradient is missing.
         totals: float64, [R].
         missing: bool, [R, N].
+        trainable: bool, [N]; whether it takes part in training when the block ends.
         overflow: bool, [R]; a routine fp16 overflow, which the loss scaler skips: enters no statistic.
         losses: float64, [R]; NaN where none was recorded.
+        has_loss: bool, [R]; whether one was.
         samples: what was measured on sampled steps among these.
     """
 
@@ -81,6 +83,8 @@ class Block:
     grad_norms: Tensor
     totals: Tensor
     missing: Tensor
+    trainable: Tensor
     overflow: Tensor
     losses: Tensor
+    has_loss: Tensor
     samples: Samples

@@ -106,8 +106,8 @@ class AbstractDepthDetector(AbstractDetector):
                 continue
             worst = max(profiles, key=lambda p: float(p.excess[row]))
             excess = float(worst.excess[row])
-            self.persistence.observe(step, excess > 0)
-            if excess > (self.steepest.excess if self.steepest else 0):
+            lasts = self.persistence.observe(step, excess > 0)
+            if lasts and excess > (self.steepest.excess if self.steepest else 0):
                 self.steepest = worst.at(row)
 
     def _profiles(self, block: Block, role: Role) -> _Profiles | None:
@@ -120,7 +120,7 @@ class AbstractDepthDetector(AbstractDetector):
         return _Profiles(role, layers, sizes, line, torch.where((times >= 1) & (line.r2 >= self.min_r2), times, 0.0))
 
     def findings(self) -> tuple[Finding, ...]:
-        """Say where and by how much, if it persisted: the profile shown is the steepest one."""
+        """Say where and by how much, if it persisted: the profile shown is the steepest one since then."""
         spell, fit = self.persistence.spell, self.steepest
         if spell is None or fit is None:
             return ()

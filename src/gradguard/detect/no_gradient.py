@@ -16,9 +16,9 @@ from gradguard.detect.symptom import Symptom
 class NoGradient(AbstractDetector):
     """A trainable parameter's gradient was missing or exactly zero at every step since the optimizer knows it.
 
-    Rule: ``patience`` steps on end from its first one, at which other parameters did have a gradient. A single
-    gradient ends it for good: a late start is no fault. Entries below 1e-23, whose squares underflow in float32, count
-    as zero.
+    Rule: ``patience`` steps on end from its first one. A single gradient ends it for good: a late start is no fault.
+    While a parameter is frozen (``requires_grad=False``) nothing counts. Entries below 1e-23, whose squares underflow
+    in float32, count as zero. Critical where no parameter at all has a gradient.
 
     What it can't see: parameters that no optimizer holds, and single dead rows of a parameter that lives.
 
@@ -34,12 +34,13 @@ class NoGradient(AbstractDetector):
         self.without = PerParameter(0.0)  # steps so far without a gradient; NaN once there was one
         self.reported: dict[str, tuple[int, int]] = {}  # first step, last step without
         self.started: dict[str, int] = {}
+        self.trainable: frozenset[str] = frozenset()
 
     def observe(self, block: Block) -> None:
         """Take in the next steps."""
         self.optimizer, names = block.layout.optimizer, block.layout.names
         without = self.without.of(names)
-        judged = ~block.overflow & (block.totals != 0)
+        judged = ~block.overflow
         if not judged.any():
             return
         steps = block.steps[judged]
@@ -47,36 +48,46 @@ class NoGradient(AbstractDetector):
             self.started.setdefault(name, int(steps[0]))
         got_one = (block.grad_norms[judged] != 0) & ~block.missing[judged]
         ever = got_one.any(dim=0)
-        before_first = torch.where(ever, got_one.to(torch.int64).argmax(dim=0), len(steps))
+        before_first = torch.where(ever, got_one.to(torch.int64).argmax(dim=0), len(steps)) * block.trainable
         counts = without + before_first
-        late = (counts >= self.patience) & ~counts.isnan()
+        late = (counts >= self.patience) & ~counts.isnan() & block.trainable
         for i in late.nonzero().flatten().tolist():
             last = int(steps[int(before_first[i]) - 1]) if before_first[i] > 0 else self.reported[names[i]][1]
             self.reported[names[i]] = (self.started[names[i]], last)
         self.without.values = torch.where(ever, torch.nan, counts)
+        self.trainable = frozenset(n for n, t in zip(names, block.trainable.tolist(), strict=True) if t)
 
     def findings(self) -> tuple[Finding, ...]:
         """One finding for all that still have none, one for those that got one late."""
-        waiting = dict(zip(self.without.names, (~self.without.values.isnan()).tolist(), strict=True))
+        got_none = dict(zip(self.without.names, (~self.without.values.isnan()).tolist(), strict=True))
+        waiting = {name for name, none in got_none.items() if none and name in self.trainable}
         found = []
         for active in (True, False):
-            spans = {name: span for name, span in self.reported.items() if waiting.get(name, False) is active}
+            spans = {name: span for name, span in self.reported.items() if (name in waiting) is active}
             if not spans:
                 continue
             first, last = min(s for s, _ in spans.values()), max(s for _, s in spans.values())
+            none_at_all = active and len(spans) == len(self.trainable)
+            severity = Severity.CRITICAL if none_at_all else Severity.WARNING
             what = "parameter has" if len(spans) == 1 else "parameters have"
+            when = "so far" if active else "for a while"
+            why = (
+                "No parameter at all has a gradient: is there a zero_grad() between backward() and step()?"
+                if none_at_all
+                else f"{len(spans)} trainable {what} had no gradient {when} (none, or below what float32 can square): "
+                "the optimizer cannot train what the loss does not reach."
+            )
             found.append(
                 Finding(
                     Symptom.NO_GRADIENT,
-                    Severity.WARNING if active else Severity.INFO,
+                    severity if active else Severity.INFO,
                     tuple(spans),
                     self.optimizer,
                     first,
                     last,
                     active,
-                    {"parameters": len(spans)},
-                    f"{len(spans)} trainable {what} had no gradient (none, or below what float32 can square) "
-                    f"{'so far' if active else 'at first'}: the optimizer cannot train what the loss does not reach.",
+                    {"parameters": f"{len(spans)} of {len(self.without.names)}"},
+                    why,
                 )
             )
         return tuple(found)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import final
 
+import torch
+
 from gradguard.detect.base import AbstractDetector, Spell
 from gradguard.detect.block import Block
 from gradguard.detect.finding import Finding, Severity
@@ -15,10 +17,10 @@ from gradguard.detect.symptom import Symptom
 class NonFinite(AbstractDetector):
     """A gradient holds NaN or Inf: the optimizer writes it into the weights, and the run is lost.
 
-    Rule: any step with a non-finite gradient norm, unless a loss scaler skips it. Such an fp16 overflow is routine, up
-    to ``skips`` of them on end: then no scale helps, and the run stands still. Named are all bad parameters of the
-    first bad step. NaN spreads from where it arises towards the input, so the last bad one in the order of the model is
-    next to the cause. Over after ``patience`` finite steps.
+    Rule: any step with a non-finite gradient norm, unless a loss scaler skips it. Such an fp16 overflow is routine
+    where the recorded loss is finite, up to ``skips`` of them on end: then no scale helps, and the run stands still.
+    Named are all bad parameters of the first bad step. NaN spreads from where it arises towards the input, so the last
+    bad one in the order of the model is next to the cause. Over after ``patience`` finite steps.
 
     What it can't see: which operation made it; a finite gradient whose float32 square overflows looks like Inf until
     the guard measures exactly, from its next flush on.
@@ -37,46 +39,55 @@ class NonFinite(AbstractDetector):
         self.num_params = 0
         self.bad_at_first: tuple[str, ...] = ()
         self.bad = self.skipped = Spell(0, 0, active=False)
-        self.bad_steps = self.finite_since = self.streak = 0
+        self.bad_steps = self.finite_since = self.streak = self.longest = 0
+        self.last_total = 0.0  # of a finite step before the first bad one
 
     def observe(self, block: Block) -> None:
         """Take in the next steps."""
         self.optimizer = block.layout.optimizer
         finite = block.grad_norms.isfinite()
-        rows = zip(block.steps.tolist(), block.overflow.tolist(), finite.all(dim=1).tolist(), strict=True)
-        for row, (step, overflow, is_finite) in enumerate(rows):
-            self.streak = self.streak + 1 if overflow else 0
-            if self.streak >= self.skips:
-                self.skipped = Spell(self.skipped.first_step or step - self.streak + 1, step, active=True)
-            if overflow:
+        bad_loss = block.has_loss & ~block.losses.isfinite()
+        flags = torch.stack([block.overflow, bad_loss, finite.all(dim=1)], dim=1).tolist()
+        for row, (step, (overflow, loss_is_bad, is_finite)) in enumerate(zip(block.steps.tolist(), flags, strict=True)):
+            self._observe_scaler(step, overflow)
+            if overflow and not loss_is_bad:
                 continue
-            self.skipped = replace(self.skipped, active=False)
-            if is_finite:
+            if is_finite and not overflow:
                 self.finite_since += 1
                 self.bad = replace(self.bad, active=self.bad.active and self.finite_since < self.patience)
+                self.last_total = float(block.totals[row]) if not self.bad.first_step else self.last_total
                 continue
+            if not self.bad.first_step:
+                names = block.layout.names
+                self.num_params = len(names)
+                self.bad_at_first = tuple(names[i] for i in (~finite[row]).nonzero().flatten().tolist() if not overflow)
+                is_nan = bool((block.losses if overflow else block.grad_norms)[row].isnan().any())
+                self.kind = "NaN" if is_nan else "Inf (or beyond float32)"
             self.bad_steps, self.finite_since = self.bad_steps + 1, 0
             self.bad = Spell(self.bad.first_step or step, step, active=True)
-            if not self.bad_at_first:
-                at = (~finite[row]).nonzero().flatten().tolist()
-                self.bad_at_first = tuple(block.layout.names[i] for i in at)
-                self.num_params = len(block.layout.names)
-                self.kind = "NaN" if bool(block.grad_norms[row].isnan().any()) else "Inf (or beyond float32)"
+
+    def _observe_scaler(self, step: int, overflow: bool) -> None:
+        self.streak = self.streak + 1 if overflow else 0
+        self.longest = max(self.longest, self.streak)
+        if self.streak >= self.skips:
+            self.skipped = Spell(self.skipped.first_step or step - self.streak + 1, step, active=True)
+        elif not overflow:
+            self.skipped = replace(self.skipped, active=False)
 
     def findings(self) -> tuple[Finding, ...]:
         """Name the first bad step and its parameters; or say that every step is skipped."""
         found = []
-        if self.bad_at_first:
-            evidence = {
+        if self.bad.first_step:
+            evidence: dict[str, object] = {
                 "kind": self.kind,
                 "bad parameters at first": f"{len(self.bad_at_first)} of {self.num_params}",
                 "bad steps": self.bad_steps,
+                "total norm before": self.last_total,
             }
             found.append(self._finding(self.bad_at_first, self.bad, evidence, self._cause()))
         if self.skipped.first_step:
-            length = self.skipped.last_step - self.skipped.first_step + 1
             why = "The loss scaler skips every step: at no scale are the gradients finite, and nothing is learnt."
-            found.append(self._finding((), self.skipped, {"steps skipped": length}, why))
+            found.append(self._finding((), self.skipped, {"steps skipped on end": self.longest}, why))
         return tuple(found)
 
     def _finding(self, where: tuple[str, ...], spell: Spell, evidence: dict[str, object], explanation: str) -> Finding:
@@ -84,6 +95,8 @@ class NonFinite(AbstractDetector):
         return Finding(Symptom.NON_FINITE, Severity.CRITICAL, where, self.optimizer, *span, evidence, explanation)
 
     def _cause(self) -> str:
+        if not self.bad_at_first:
+            return "The loss itself is not finite: no loss scale helps. Look at the inputs and the forward pass."
         first, last = self.bad_at_first[0], self.bad_at_first[-1]
         if len(self.bad_at_first) == self.num_params > 1:
             return f"No gradient is finite, {first} the first: look at the loss, the inputs and the forward pass."

@@ -48,7 +48,8 @@ def profile(block: Block, role: Role) -> Tensor:
     if math.isinf(p):
         largest = nothing.scatter_reduce(1, of_column.expand(len(norms), -1), there * norms, "amax")
         return torch.where(entries > 0, largest, torch.nan)
-    return (nothing.index_add(1, of_column, there * norms**p) / entries) ** (1 / p)
+    largest = norms.amax(1, keepdim=True).clamp(min=torch.finfo(norms.dtype).tiny)  # factored out of the powers
+    return largest * (nothing.index_add(1, of_column, there * (norms / largest) ** p) / entries) ** (1 / p)
 
 
 def trend(sizes: Tensor, min_layers: int = 2) -> Trend:

@@ -70,7 +70,7 @@ class UpdateTooLarge(AbstractDetector):
         ):
             if self.zero_at_first is None:
                 self.zero_at_first = frozenset(n for n, norm in zip(names, norms.tolist(), strict=True) if norm == 0)
-            by_weight = {n: r for n, r in zip(names, ratios.tolist(), strict=True) if math.isfinite(r)}
+            by_weight = {n: r for n, r in zip(names, ratios.tolist(), strict=True) if not math.isnan(r)}
             grown = [r for n, r in by_weight.items() if n not in self.zero_at_first]
             breaks = step > 1 and bool(grown) and median_low(grown) >= self.breaking
             middle = median_low(by_weight.values()) if by_weight else 0.0
@@ -111,8 +111,8 @@ class UpdateTooSmall(AbstractDetector):
     """A weight matrix gets gradients and has all the same not moved since the beginning.
 
     Rule: update norm / weight norm stayed below ``ratio`` at every sample so far, over at least ``patience`` samples
-    and ``min_steps`` steps at a learning rate above zero. Relative to its own past on purpose: a converged run or a
-    schedule that ends at zero has tiny updates, too, but it moved before.
+    and ``min_steps`` steps at a learning rate above zero, or at zero for all weights at once. Relative to its own past
+    on purpose: a converged run or a schedule that ends at zero has tiny updates, too, but it moved before.
 
     What it can't see: a weight that stops moving later on.
 
@@ -146,7 +146,8 @@ class UpdateTooSmall(AbstractDetector):
         for step, ratios, rates in zip(
             samples.steps.tolist(), samples.update_ratios, samples.learning_rates, strict=True
         ):
-            counts = is_weight & ratios.isfinite() & (rates > 0) & with_gradient[step]
+            meant_to_move = (rates > 0) | (rates[is_weight] == 0).all()  # one group at zero is a way to freeze it
+            counts = is_weight & ratios.isfinite() & meant_to_move & with_gradient[step]
             largest = torch.where(counts, torch.maximum(largest, ratios), largest)
             count = count + counts
             first = torch.where(counts & first.isnan(), float(step), first)

@@ -53,6 +53,8 @@ def norms(tensors: Sequence[Tensor], norm_type: float = 2.0, *, exact: bool = Fa
     dense = [_as_dense_real(t, norm_type) for t in tensors]
     if exact:
         return _stack([_exact_norm(t, norm_type) for t in dense])
+    if 8 < norm_type < math.inf:  # powers that high leave the range of float64 unless the largest entry is factored out
+        return _stack([_exact_norm(t, norm_type).to(_accumulation_dtype(t.dtype)) for t in dense])
     if len({t.dtype for t in dense}) == 1 and len({t.device for t in dense}) == 1:
         return torch.stack(_foreach(dense, norm_type))
     out: list[Tensor] = [dense[0]] * len(dense)

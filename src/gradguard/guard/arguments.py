@@ -4,27 +4,48 @@ from __future__ import annotations
 
 import operator
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 
+from gradguard.detect import AbstractDetector, default_detectors
 from gradguard.errors import GradGuardWarning
-from gradguard.guard.hooks import unwrapped
+from gradguard.guard.hooks import innermost
 from gradguard.guard.layout import known_parameters
 from gradguard.guard.track import Track
 
 
-def steps(value: Any) -> int:
-    """Give a number of steps as an int."""
+def whole_number(name: str, value: Any, least: int) -> int:
+    """Give an argument that counts something, as an int."""
     try:
-        number = 0 if isinstance(value, bool) else operator.index(value)
+        number = least - 1 if isinstance(value, bool) else operator.index(value)
     except TypeError:
-        number = 0
-    if number < 1:
-        raise ValueError(f"Guard needs every_n_steps to be an integer >= 1, got {value!r}.")
+        number = least - 1
+    if number < least:
+        raise ValueError(f"Guard needs {name} to be an integer >= {least}, got {value!r}.")
     return number
+
+
+def norm_order(value: Any) -> float:
+    """Give the order of a norm."""
+    if not isinstance(value, int | float) or not value > 0:
+        raise ValueError(f"Guard needs norm_type > 0 or inf, got {value!r}.")
+    return float(value)
+
+
+def detector_objects(detectors: Any) -> tuple[AbstractDetector, ...]:
+    """Give the detectors to copy for each optimizer; the default ones for None."""
+    if detectors is None:
+        return default_detectors()
+    if not isinstance(detectors, Iterable):
+        raise TypeError(f"Guard needs detectors to be a list of AbstractDetector objects, got {detectors!r}.")
+    chosen = tuple(detectors)
+    for detector in chosen:
+        if not isinstance(detector, AbstractDetector):
+            raise TypeError(f"Guard needs detectors to be AbstractDetector objects, got {detector!r}.")
+    return chosen
 
 
 def named_models(model: Any) -> dict[str, nn.Module]:
@@ -48,8 +69,11 @@ def named_optimizers(optimizer: Any, guarded: Collection[Optimizer]) -> dict[str
         named = {"optimizer": optimizer}
     if not named:
         raise ValueError("Guard needs at least one optimizer, got none.")
-    bare = {name: unwrapped(one) for name, one in named.items()}
+    bare = {name: innermost(one) for name, one in named.items()}
     for name, one in bare.items():
+        if not isinstance(one, Optimizer):
+            kind = type(one).__name__
+            raise TypeError(f"Guard needs a torch.optim.Optimizer (or a list or dict of them), got {kind}.")
         if list(map(id, bare.values())).count(id(one)) > 1:
             raise ValueError(f"Guard needs distinct optimizers, got the same {type(one).__name__} twice ({name}).")
         if one in guarded:

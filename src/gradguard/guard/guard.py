@@ -11,10 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gradguard.detect import AbstractDetector, Finding, default_detectors
+from gradguard.detect import AbstractDetector, Finding
 from gradguard.errors import ClosedGuardError
 from gradguard.functional import Measurement
-from gradguard.guard.arguments import check_parameters, named_models, named_optimizers, steps
+from gradguard.guard.arguments import (
+    check_parameters,
+    detector_objects,
+    named_models,
+    named_optimizers,
+    norm_order,
+    whole_number,
+)
 from gradguard.guard.hooks import StepHooks
 from gradguard.guard.scaler import ScalerWatch
 from gradguard.guard.summary import summary
@@ -79,27 +86,20 @@ class Guard:
         scaler: Any = None,
         max_points: int = 1024,
     ) -> None:
-        every = steps(every_n_steps)
-        if not norm_type > 0:
-            raise ValueError(f"Guard needs norm_type > 0 or inf, got {norm_type}.")
-        models = named_models(model)
-        optimizers = named_optimizers(optimizer, _GUARDED)
-        chosen = default_detectors() if detectors is None else tuple(detectors)
-        for detector in chosen:
-            if not isinstance(detector, AbstractDetector):
-                raise TypeError(f"Guard needs detectors to be AbstractDetector objects, got {detector!r}.")
-        self._history = History(max_points)
+        every, order = whole_number("every_n_steps", every_n_steps, 1), norm_order(norm_type)
+        models, optimizers = named_models(model), named_optimizers(optimizer, _GUARDED)
+        chosen = detector_objects(detectors)
+        self._history = History(whole_number("max_points", max_points, 2))
         self.closed = False
         self._reader = HostReader()
-        self._loss: Tensor | None = None
-        self._num_losses = 0
+        self._losses: dict[str | None, tuple[Tensor, int]] = {}
         self._tracks = {
             name: Track(
                 opt,
                 name,
                 models,
                 chosen,
-                norm_type=norm_type,
+                norm_type=order,
                 every=every,
                 history=self._history,
                 reader=self._reader,
@@ -114,31 +114,32 @@ class Guard:
 
     def _attach(self, track: Track) -> StepHooks:
         def before(result: Any) -> None:
-            if self._loss is None and isinstance(result, Tensor) and result.numel() == 1:
-                self.record_loss(result)  # what the closure returned
+            loss = self._take_loss(track)
+            if loss is None and isinstance(result, Tensor) and result.numel() == 1:
+                loss = result.detach().clone()  # what the closure returned
             track.refresh()
-            track.before_step(self._take_loss())
+            track.before_step(loss)
 
         def after() -> None:
-            self._take_loss()  # of a closure's later evaluations
+            self._take_loss(track)  # of a closure's later evaluations
             track.after_step()
 
         _GUARDED.add(track.optimizer)
         return StepHooks(track.optimizer, before=before, after=after)
 
-    def _take_loss(self) -> Tensor | None:
-        loss = None if self._loss is None else self._loss / self._num_losses
-        self._loss, self._num_losses = None, 0
-        return loss
+    def _take_loss(self, track: Track) -> Tensor | None:
+        sums = self._losses.pop(track.name, None) or self._losses.pop(None, None)
+        return sums[0] / sums[1] if sums else None
 
-    def record_loss(self, loss: Tensor | float) -> None:
+    def record_loss(self, loss: Tensor | float, optimizer: str | None = None) -> None:
         """Note the loss of the optimizer step to come; several before one step (accumulation) are averaged.
 
         Args:
             loss: one number; a tensor stays on its device. Under accumulation, as it was before the division.
+            optimizer: name of the optimizer whose step it belongs to; whichever steps next by default.
 
         Raises:
-            ValueError: more than one number.
+            ValueError: more than one number, or no such optimizer.
             ClosedGuardError: the guard was closed.
 
         Host sync: none. Mutates: nothing.
@@ -147,9 +148,11 @@ class Guard:
         value = loss.detach() if isinstance(loss, Tensor) else torch.tensor(float(loss), dtype=torch.float32)
         if value.numel() != 1:
             raise ValueError(f"record_loss needs one number, got shape {tuple(value.shape)}. Take its mean first.")
+        if optimizer is not None:
+            self._track(optimizer, "record_loss")
         value = value.reshape(()).to(torch.float32, copy=True)
-        self._loss = value if self._loss is None else self._loss + value
-        self._num_losses += 1
+        before = self._losses.get(optimizer)
+        self._losses[optimizer] = (value, 1) if before is None else (before[0] + value, before[1] + 1)
 
     def measure(self, optimizer: str | None = None) -> Measurement:
         """Measure now, and use it for the step to come: right after ``backward()``, before a clipping of your own.
@@ -171,9 +174,7 @@ class Guard:
         self._check_open("measure")
         if optimizer is None and len(self._tracks) == 1:
             (optimizer,) = self._tracks
-        if optimizer not in self._tracks:
-            raise ValueError(f"measure needs the name of one of {', '.join(self._tracks)}, got {optimizer}.")
-        track = self._tracks[optimizer]
+        track = self._track(optimizer, "measure")
         track.refresh()
         track.taken = track.measured(self._scaler.scale_of(track) if self._scaler else None)
         return track.taken
@@ -228,6 +229,11 @@ class Guard:
     def __repr__(self) -> str:
         steps = ", ".join(f"{name}: {track.step} steps" for name, track in self._tracks.items())
         return f"Guard({steps}{', closed' if self.closed else ''})"
+
+    def _track(self, name: str | None, what: str) -> Track:
+        if name not in self._tracks:
+            raise ValueError(f"{what} needs the name of one of {', '.join(self._tracks)}, got {name}.")
+        return self._tracks[name]
 
     def _flush(self) -> None:
         for track in self._tracks.values():

@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator
-from types import FrameType
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, final
 
 import torch
 from torch.optim import Optimizer
 
 
-def unwrapped(optimizer: Any) -> Optimizer:
-    """Give the optimizer that Accelerate, Fabric or Lightning has wrapped; its hooks fire on every way to step it.
-
-    Raises:
-        TypeError: there is no optimizer in it.
-    """
-    inner = optimizer
-    while isinstance(getattr(inner, "optimizer", None), Optimizer):
-        inner = inner.optimizer
-    if not isinstance(inner, Optimizer):
-        raise TypeError(
-            f"Guard needs a torch.optim.Optimizer (or a list or dict of them), got {type(optimizer).__name__}."
-        )
-    return inner
+def innermost(optimizer: Any) -> Any:
+    """Give what Accelerate, Fabric or Lightning has wrapped; its hooks fire on every way to step it."""
+    while isinstance(getattr(optimizer, "optimizer", None), Optimizer):
+        optimizer = optimizer.optimizer
+    return optimizer
 
 
 @final
@@ -49,14 +39,10 @@ class StepHooks:
     ) -> None:
         # A subclass whose step() calls super().step() fires each hook once per class: only the outermost call counts.
         nests = sum("step" in vars(cls) for cls in type(optimizer).__mro__ if cls is not Optimizer) > 1
-        outermost: FrameType | None = None
 
         def pre(_: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
-            nonlocal outermost
-            if nests:
-                if outermost is not None and outermost in _callers():
-                    return None
-                outermost = _frame_of_step()
+            if nests and _depth(optimizer) > 1:
+                return None
             closure = args[1] if len(args) > 1 else kwargs.get("closure")
             if not callable(closure):
                 before(None)
@@ -65,11 +51,8 @@ class StepHooks:
             return ((args[0], watched, *args[2:]), kwargs) if len(args) > 1 else (args, {**kwargs, "closure": watched})
 
         def post(_: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            nonlocal outermost
-            if nests and _frame_of_step() is not outermost:
-                return
-            outermost = None
-            after()
+            if not (nests and _depth(optimizer) > 1):
+                after()
 
         # A compiled step would trace the bookkeeping and recompile whenever a counter moves.
         untraced: Callable[[Any], Any] = torch.compiler.disable
@@ -98,16 +81,13 @@ def _after_first_call(closure: Callable[[], Any], then: Callable[[Any], None]) -
     return watched
 
 
-def _callers() -> Iterator[FrameType]:
-    frame: FrameType | None = sys._getframe(1)
+def _depth(optimizer: Optimizer) -> int:
+    """Count the calls of this optimizer's ``step`` on the stack; a counter would go wrong after an exception."""
+    depth, frame = 0, sys._getframe().f_back
     while frame is not None:
-        yield frame
+        depth += frame.f_code is _STEP and frame.f_locals.get("self") is optimizer
         frame = frame.f_back
-
-
-def _frame_of_step() -> FrameType | None:
-    """Give the innermost call of a ``step`` that fires hooks; a step that broke off is on no stack any more."""
-    return next((frame for frame in _callers() if frame.f_code is _STEP), None)
+    return depth
 
 
 _STEP = Optimizer.profile_hook_step(lambda optimizer: None).__code__

@@ -41,7 +41,9 @@ class Sample(NamedTuple):
     learning_rates: list[float]
 
 
-def block_of(rows: Sequence[Row], samples: Sequence[Sample], layout: Layout, reader: HostReader) -> Block:
+def block_of(
+    rows: Sequence[Row], samples: Sequence[Sample], layout: Layout, reader: HostReader, trainable: Sequence[bool]
+) -> Block:
     """Bring everything over at once. Host sync: one per device."""
     n = len(layout.names)
     measured = [row.measurement.norms for row in rows if row.measurement is not None]
@@ -65,15 +67,17 @@ def block_of(rows: Sequence[Row], samples: Sequence[Sample], layout: Layout, rea
     steps = torch.tensor([row.step for row in rows], dtype=torch.int64)
     overflow = (found_inf != 0) | torch.tensor([row.measurement is None for row in rows], dtype=torch.bool)
     at = torch.tensor([sample.row for sample in samples], dtype=torch.int64)
-    rates = torch.tensor([sample.learning_rates for sample in samples], dtype=torch.float64).reshape(-1, n)
+    rates = torch.tensor([sample.learning_rates for sample in samples], dtype=torch.float64).reshape(len(samples), n)
     return Block(
         layout,
         steps,
         norms,
         total_norm(norms, layout.norm_type),
         missing,
+        torch.tensor(trainable, dtype=torch.bool),
         overflow,
         losses,
+        torch.tensor([row.loss is not None for row in rows], dtype=torch.bool),
         Samples(steps[at], updates[:, 0], torch.where(overflow[at, None], torch.nan, updates[:, 1]), rates),
     )
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from gradguard.guard.hooks import unwrapped
+from gradguard.guard.hooks import innermost
 from gradguard.guard.track import Track
 
 
@@ -21,13 +21,13 @@ class ScalerWatch:
     Args:
         scaler: a ``torch.amp.GradScaler``, or whatever has its methods.
         tracks: of the optimizers that it may step.
-        take_loss: gives the loss that was recorded for the step, and forgets it.
+        take_loss: gives the loss that was recorded for a track's step, and forgets it.
 
     Raises:
         TypeError: the object is no scaler.
     """
 
-    def __init__(self, scaler: Any, tracks: Iterable[Track], take_loss: Callable[[], Tensor | None]) -> None:
+    def __init__(self, scaler: Any, tracks: Iterable[Track], take_loss: Callable[[Track], Tensor | None]) -> None:
         if not all(callable(getattr(scaler, name, None)) for name in ("scale", *_WRAPPERS)):
             raise TypeError(f"Guard needs scaler to be a torch.amp.GradScaler, got {type(scaler).__name__}.")
         self.scaler, self.take_loss = scaler, take_loss
@@ -37,9 +37,9 @@ class ScalerWatch:
                 vars(scaler)[name] = wrapper(scaler, name)
             vars(scaler)[name].watches.append(self)
 
-    def track_of(self, optimizer: Optimizer) -> Track | None:
-        """Find the track of an optimizer, which may be wrapped."""
-        return self.tracks.get(id(unwrapped(optimizer)))
+    def track_of(self, optimizer: Any) -> Track | None:
+        """Find the track of an optimizer, which may be wrapped, or be none of ours."""
+        return self.tracks.get(id(innermost(optimizer)))
 
     def scale_of(self, track: Track) -> Tensor | None:
         """Give the scale that a track's gradients still carry, on their device; None where they do not."""
@@ -49,13 +49,14 @@ class ScalerWatch:
         return scale
 
     def close(self) -> None:
-        """Take part no more."""
+        """Take part no more, and let go of the guard."""
         for name, wrapper in _WRAPPERS.items():
             wrapped = vars(self.scaler).get(name)
             if isinstance(wrapped, wrapper):
                 wrapped.watches.remove(self)
                 if not wrapped.watches:
                     wrapped.restore()
+        self.tracks, self.take_loss = {}, lambda _: None
 
 
 class _Wrapped:
@@ -84,7 +85,7 @@ class _Step(_Wrapped):
         result = self.plain(optimizer, *args, **kwargs)
         for watch, track in tracks:
             if not track.fired:
-                track.skipped(watch.take_loss())
+                track.skipped(watch.take_loss(track))
         return result
 
 

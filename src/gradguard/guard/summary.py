@@ -26,7 +26,9 @@ def summary(tracks: Sequence[Track], history: History, findings: Sequence[Findin
 
 
 def _verdict(findings: Sequence[Finding], tracks: Sequence[Track]) -> str:
-    serious = dict.fromkeys(f.symptom.value for f in findings if f.severity is not Severity.INFO)
+    serious = dict.fromkeys(
+        f.symptom.value + ("" if f.active else " (over)") for f in findings if f.severity is not Severity.INFO
+    )
     steps = min(track.step for track in tracks)
     if not steps:
         return "no step was made yet."
@@ -38,7 +40,7 @@ def _verdict(findings: Sequence[Finding], tracks: Sequence[Track]) -> str:
         return f"nothing found, but {steps} steps are too few for a verdict."
     if any(f.symptom is Symptom.CLIPPED_UPSTREAM for f in findings):
         return "healthy as far as can be seen; the loop clips, which hides how large the raw norm gets."
-    return "healthy."
+    return f"healthy, by {len(tracks[0].detectors)} rules."
 
 
 def _numbers(track: Track, history: History, findings: Sequence[Finding]) -> list[str]:

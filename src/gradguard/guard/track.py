@@ -53,7 +53,7 @@ class Track:
 
     def _lay_out(self, known: frozenset[int]) -> None:
         self.ids = trainable_ids(self.optimizer.param_groups, known)
-        self.known = known.union(self.ids)
+        self.known = frozenset(self.ids)
         parameters = known_parameters(self.models)
         self.params, self.layout = layout_of(self.optimizer, self.name, parameters, self.known, self.norm_type)
         self.keys = tuple(f"param.{name}" if name in RESERVED else name for name in self.layout.names)
@@ -123,25 +123,30 @@ class Track:
             return
         elsewhere = torch.get_default_device().type != "cpu"  # set_default_device: what follows is the host's
         with torch.device("cpu") if elsewhere else nullcontext():
-            block = block_of(rows, samples, self.layout, self.reader)
+            trainable = [p.requires_grad for p in self.params]
+            block = block_of(rows, samples, self.layout, self.reader, trainable)
             bad = ~block.overflow & ~block.grad_norms.isfinite().all(dim=1)
             self.overflows += int(block.overflow.sum())
             self.non_finite += int(bad.sum())
             self.suspect |= bool(bad.any())
-            self._remember(block, [row.loss is not None for row in rows])
+            self._remember(block)
             for detector in self.detectors:
                 detector.observe(block)
 
-    def _remember(self, block: Block, has_loss: list[bool]) -> None:
+    def _remember(self, block: Block) -> None:
         whole, sampled = ("",), block.samples
         kept = ~block.overflow  # an overflow has no gradient to show
-        with_loss = torch.tensor(has_loss, dtype=torch.bool)
         for group, columns, steps, values in (
             ("grad_norm/total", whole, block.steps[kept], block.totals[kept, None]),
             ("grad_norm", self.keys, block.steps[kept], block.grad_norms[kept].float()),
             ("weight_norm", self.layout.names, sampled.steps, sampled.weight_norms.float()),
             ("update_ratio", self.layout.names, sampled.steps, sampled.update_ratios.float()),
-            ("loss", whole if any(has_loss) else (), block.steps[with_loss], block.losses[with_loss, None]),
+            (
+                "loss",
+                whole if block.has_loss.any() else (),
+                block.steps[block.has_loss],
+                block.losses[block.has_loss, None],
+            ),
         ):
             if columns:
                 self.history.extend(self.prefix + group, columns, steps, values)
@@ -152,5 +157,5 @@ class Track:
 
 
 def is_sampled(step: int, every: int) -> bool:
-    """Say whether the dear measurements are due: at steps 1, 2, 4, 8 ..., then every ``every``; equal on all ranks."""
-    return step % every == 0 or (step < every and step & (step - 1) == 0)
+    """Say whether the dear measurements are due: at 1 to 4, 8, 16 ..., then each ``every`` steps; equal on all ranks."""
+    return step % every == 0 or (step < every and (step < 4 or step & (step - 1) == 0))

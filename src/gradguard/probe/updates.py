@@ -6,6 +6,7 @@ Shape legend: N = number of parameters.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, final
 
 import torch
@@ -74,8 +75,18 @@ def _sample(param: Any, most: int) -> Tensor:
     flat = in_memory_order(local)
     if flat.numel() <= most:
         return flat
-    # A stride of some rows and 0.618 of one: the runs spread evenly over rows and columns, whatever their numbers.
-    row, least = local.shape[-1], -(-flat.numel() // (most // RUN))
-    stride = least // row * row + int(0.618 * row) if least >= row else least
-    stride += row if stride < least else 0
-    return flat.unfold(0, RUN, stride)
+    return flat.unfold(0, RUN, _stride(flat.numel(), local.shape[-1], most // RUN))
+
+
+@lru_cache(maxsize=1024)
+def _stride(numel: int, row: int, runs: int) -> int:
+    """Distance of at most ``runs`` runs that spread evenly over rows and columns.
+
+    From one row to the next the runs shift by about 0.618 of their distance, or, where that is longer than a row, by
+    0.618 of a row: the golden ratio leaves no column out for long.
+    """
+    least = -(-numel // runs)
+    if least >= row:
+        stride = least // row * row + int(0.618 * row)
+        return stride if stride >= least else stride + row
+    return min(range(least, 2 * least), key=lambda stride: abs(row / stride % 1 - 0.618))
