@@ -214,7 +214,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=40)
     n = parser.parse_args().rounds
     print(f"# Overhead\n\n{machine()}")
-    compare("Small LSTM", small_lstm, 2 * n)
+    compare("Small LSTM", small_lstm, 6 * n)  # short steps: many turns for the same precision
     compare("12-layer transformer", transformer, n)
     growth(max(3, n // 4))
 

@@ -157,5 +157,5 @@ class Track:
 
 
 def is_sampled(step: int, every: int) -> bool:
-    """Say whether the dear measurements are due: at 1 to 4, 8, 16 ..., then each ``every`` steps; equal on all ranks."""
+    """Say whether dear measurements are due: at 1 to 4, 8, 16 ..., then each ``every`` steps; alike on all ranks."""
     return step % every == 0 or (step < every and (step < 4 or step & (step - 1) == 0))
