@@ -54,7 +54,9 @@ def test_norms_equal_the_oracle_for_any_mix_of_tensors(drawn: list[torch.Tensor]
     assert found.dtype == (torch.float64 if double else torch.float32)
 
 
-@pytest.mark.parametrize("numel", [LARGE - 1, LARGE, LARGE + 1, 7 * ROW + 513, 1_000_003, 30_000_000])
+@pytest.mark.parametrize(
+    "numel", [LARGE - 1, LARGE, LARGE + 1, 10_000, 7 * ROW + 513, 50_257, 1_000_000, 1_000_003, 30_000_000]
+)
 @pytest.mark.parametrize("fill", ["normal", "constant"])
 def test_large_tensors_keep_six_digits_where_one_reduction_would_lose_them(numel: int, fill: str) -> None:
     tensor = torch.randn(numel) if fill == "normal" else torch.full((numel,), 0.1)
@@ -104,8 +106,8 @@ def test_fast_norm_of_a_finite_gradient_whose_square_overflows_is_inf_never_a_wr
 @pytest.mark.parametrize("exact", [False, True])
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_nan_and_inf_show_in_the_norm_of_their_own_tensor_only(bad: float, exact: bool) -> None:
-    poisoned = torch.ones(2 * LARGE)
-    poisoned[LARGE] = bad
+    poisoned = torch.ones(4 * ROW)
+    poisoned[2 * ROW] = bad
     assert norms([torch.ones(4), poisoned, torch.zeros(3)], exact=exact).isfinite().tolist() == [True, False, True]
 
 

@@ -575,6 +575,12 @@ def test_a_loss_may_name_its_optimizer() -> None:
         train(models[name], optimizers[name], batches(1))
     assert guard.history["a/loss"].last.tolist() == [1.0]
     assert guard.history["b/loss"].last.tolist() == [2.5]
+    guard.record_loss(7.0)
+    guard.record_loss(5.0, "b")
+    for name in ("b", "a"):
+        train(models[name], optimizers[name], batches(1))
+    assert guard.history["b/loss"].last[-1].item() == 5.0
+    assert guard.history["a/loss"].last[-1].item() == 7.0
 
 
 def test_freezing_after_the_guard_was_made_is_no_fault() -> None:

@@ -158,7 +158,7 @@ def _shortened(tensor: Tensor, norm_type: float, dtype: torch.dtype) -> Tensor:
     flat = in_memory_order(tensor)
     while (numel := flat.numel()) >= LARGE:
         row = min(ROW, numel & -numel)  # a power of two that leaves nothing over, unless that makes the rows too short
-        left_over = 0 if row >= ROW // 8 else numel % ROW
+        left_over = 0 if row >= ROW // 2 else numel % ROW
         whole = flat[:-left_over] if left_over else flat
         rows = _vector_norm(whole.view(-1, ROW if left_over else row), norm_type, dim=1, dtype=dtype)
         flat = torch.cat([rows, flat[-left_over:].to(dtype)]) if left_over else rows

@@ -93,6 +93,7 @@ class Guard:
         self.closed = False
         self._reader = HostReader()
         self._losses: dict[str | None, tuple[Tensor, int]] = {}
+        self._losses_to_come = self._losses
         self._tracks = {
             name: Track(
                 opt,
@@ -119,9 +120,10 @@ class Guard:
                 loss = result.detach().clone()  # what the closure returned
             track.refresh()
             track.before_step(loss)
+            self._losses_to_come = dict(self._losses)
 
         def after() -> None:
-            self._take_loss(track)  # of a closure's later evaluations
+            self._losses = self._losses_to_come  # without those of a closure's later evaluations
             track.after_step()
 
         _GUARDED.add(track.optimizer)
