@@ -16,7 +16,7 @@ ADVICE: Mapping[Symptom, tuple[str, ...]] = {
     ),
     Symptom.VANISHING_DEPTH: (
         "Replace saturating activations (sigmoid, tanh) in hidden layers by ReLU, GELU or SiLU.",
-        "Initialise for the activation in use: kaiming_ for ReLU, xavier_ with its gain for tanh.",
+        "Initialise for the activation in use (torch.nn.init): Kaiming's for ReLU, Xavier's for tanh.",
         "Put a normalisation layer (LayerNorm, BatchNorm) before each activation.",
         "Add residual connections, so that the gradient has a path past each layer.",
     ),

@@ -31,7 +31,8 @@ class Finding:
     Attributes:
         symptom: what is wrong.
         severity: how much it matters.
-        where: the places, spelled as ``named_modules`` or ``named_parameters`` spells them; worst or first one first.
+        where: the places, worst or first one first, spelled as ``named_modules`` or ``named_parameters`` spells them;
+            ``lstm.l0`` is the first layer inside a stacked recurrent module.
         optimizer: name of the optimizer whose parameters these are.
         first_step: optimizer step, counted from 1, at which the condition first held.
         last_step: last step at which it held.
