@@ -9,5 +9,13 @@ class ClosedGuardError(GradGuardError, ValueError):
     """A guard was used after ``close()``: it hangs on no optimizer any more and can measure nothing."""
 
 
+class RecordError(GradGuardError, ValueError):
+    """A run's folder that can't be written or read, or that holds another run."""
+
+
+class CriticalFindingError(GradGuardError, RuntimeError):
+    """A critical finding in a strict run: training was stopped."""
+
+
 class GradGuardWarning(UserWarning):
     """A request that is not carried out, or a condition that weakens what is reported. Issued once each."""

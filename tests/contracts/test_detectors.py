@@ -6,6 +6,7 @@ import copy
 import inspect
 import math
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -114,6 +115,20 @@ class TestContract:
         assert detector.findings() == before
         detector.observe(second)
         assert detector.findings() == twin.findings()
+
+    @pytest.mark.parametrize("at", [7, 100, 160])
+    def test_a_fresh_one_goes_on_from_its_saved_state(
+        self, kind: type[AbstractDetector], at: int, tmp_path: Path
+    ) -> None:
+        first, second = cut(SICK[kind](), [at, 200 - at])
+        detector, resumed = kind(), kind()
+        detector.observe(first)
+        torch.save(detector.state_dict(), tmp_path / "state.pt")
+        detector.observe(second)
+        resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+        resumed.observe(second)
+        assert resumed.findings() == detector.findings() != ()
+        assert repr(resumed.state_dict()) == repr(detector.state_dict())
 
     def test_its_state_does_not_grow_with_the_run(self, kind: type[AbstractDetector]) -> None:
         detector, sizes = kind(), []

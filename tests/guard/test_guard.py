@@ -478,7 +478,7 @@ def test_steps_that_break_off_leave_no_half_measured_update_and_no_growing_pile(
     for batch in batches(30):
         with pytest.raises(RuntimeError):
             train(model, optimizer, [batch])
-        assert len(guard._tracks["optimizer"].rows) <= 4
+        assert len(guard._tracks.by_name["optimizer"].rows) <= 4
     optimizer.broken = False
     before = model[0].weight.detach().clone()
     train(model, optimizer, batches(1))

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradguard.record import History, HostReader
+from gradguard.record.history import rows
 
 
 def fill(points: int, values: torch.Tensor, sizes: list[int]) -> History:
@@ -17,7 +18,7 @@ def fill(points: int, values: torch.Tensor, sizes: list[int]) -> History:
     while start < len(values):
         stop = min(len(values), start + sizes[i % len(sizes)])
         steps = torch.arange(start + 1, stop + 1)
-        history.extend("x", ("a", "b"), steps, torch.stack([values[start:stop], -values[start:stop]], dim=1))
+        history.extend("x", ("a", "b"), rows(steps, torch.stack([values[start:stop], -values[start:stop]], dim=1)))
         start, i = stop, i + 1
     return history
 
@@ -65,8 +66,8 @@ def test_nan_is_no_extreme_and_inf_is() -> None:
 
 def test_a_column_that_comes_later_is_nan_before_and_one_that_goes_is_nan_after() -> None:
     history = History(8)
-    history.extend("x", ("a", "b"), torch.tensor([1, 2]), torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
-    history.extend("x", ("b", "c"), torch.tensor([3]), torch.tensor([[5.0, 6.0]]))
+    history.extend("x", ("a", "b"), rows(torch.tensor([1, 2]), torch.tensor([[1.0, 2.0], [3.0, 4.0]])))
+    history.extend("x", ("b", "c"), rows(torch.tensor([3]), torch.tensor([[5.0, 6.0]])))
     assert history["x/b"].last.tolist() == [2, 4, 5]
     assert history["x/c"].last.tolist() == pytest.approx([math.nan, math.nan, 6], nan_ok=True)
     assert history["x/a"].last.tolist() == pytest.approx([1, 3, math.nan], nan_ok=True)
@@ -74,8 +75,8 @@ def test_a_column_that_comes_later_is_nan_before_and_one_that_goes_is_nan_after(
 
 def test_it_is_a_mapping_and_a_nameless_column_is_the_group_itself() -> None:
     history = History()
-    history.extend("loss", ("",), torch.tensor([1]), torch.tensor([[0.5]]))
-    history.extend("x", ("a",), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 1))
+    history.extend("loss", ("",), rows(torch.tensor([1]), torch.tensor([[0.5]])))
+    history.extend("x", ("a",), rows(torch.zeros(0, dtype=torch.int64), torch.zeros(0, 1)))
     assert list(history) == ["loss", "x/a"]
     assert len(history) == 2
     assert history["loss"].last.tolist() == [0.5]
@@ -87,7 +88,7 @@ def test_it_is_a_mapping_and_a_nameless_column_is_the_group_itself() -> None:
 def test_wide_tables_keep_fewer_points() -> None:
     history, names = History(), tuple(map(str, range(20_000)))
     for step in range(1, 201):
-        history.extend("x", names, torch.tensor([step]), torch.zeros(1, 20_000))
+        history.extend("x", names, rows(torch.tensor([step]), torch.zeros(1, 20_000)))
     assert len(history["x/7"].steps) <= 53
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gradguard.detect.block import Block
 from gradguard.detect.finding import Finding
+from gradguard.detect.state import from_plain, saved, to_plain
 
 
 class AbstractDetector(ABC):
@@ -18,7 +22,8 @@ class AbstractDetector(ABC):
 
     Every detector: says nothing about a healthy run; finds the same whatever the blocks are in which the steps arrive;
     takes no overflow step and no non-finite number into a statistic; raises each symptom once, with its first and
-    last step; keeps a state whose size does not grow with the number of steps; can be copied and pickled.
+    last step; keeps a state whose size does not grow with the number of steps; can be copied and pickled; goes on from
+    its ``state_dict()`` as if nothing had happened.
     ``tests/contracts/test_detectors.py`` holds every subclass to this. Subclasses are final: to vary one, wrap it.
     """
 
@@ -30,7 +35,21 @@ class AbstractDetector(ABC):
     def findings(self) -> tuple[Finding, ...]:
         """What has been found so far."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """Give what was seen so far in plain containers, numbers and tensors.
 
+        An attribute named like an argument of ``__init__`` is a setting and stays out; all others are state.
+        """
+        settings = inspect.signature(type(self)).parameters
+        return {name: to_plain(value) for name, value in vars(self).items() if name not in settings}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what another detector of this class has seen; the settings stay one's own."""
+        for name, value in state.items():
+            setattr(self, name, from_plain(value, getattr(self, name, None)))
+
+
+@saved
 @dataclass(frozen=True)
 class Spell:
     """Since when, until when, and whether still."""
@@ -72,6 +91,14 @@ class Persistence:
             self.spell = Spell(self.spell.first_step, held[-1] if held else self.spell.last_step, active=still)
         return self.spell is not None and self.spell.active
 
+    def state_dict(self) -> dict[str, Any]:
+        """Give the window and the spell."""
+        return {"window": to_plain(self.window), "spell": to_plain(self.spell)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take them over, as many steps of the window as this one looks back over."""
+        self.window, self.spell = from_plain(state["window"], self.window), from_plain(state["spell"])
+
 
 class PerParameter:
     """A statistic of each parameter that keeps its values when parameters are added or reordered."""
@@ -88,3 +115,11 @@ class PerParameter:
             self.values = torch.tensor([known.get(name, self.start) for name in names], dtype=torch.float64)
             self.names = names
         return self.values
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give the values and whose they are."""
+        return {"names": to_plain(self.names), "values": to_plain(self.values)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take them over."""
+        self.names, self.values = from_plain(state["names"]), from_plain(state["values"])

@@ -10,7 +10,10 @@ from enum import Enum
 
 from torch import Tensor
 
+from gradguard.detect.state import saved
 
+
+@saved
 class Role(Enum):
     """What a parameter is to the depth of the network."""
 

@@ -12,6 +12,7 @@ from gradguard.detect.base import AbstractDetector, Persistence
 from gradguard.detect.block import Block, Role
 from gradguard.detect.finding import Finding, Severity
 from gradguard.detect.profile import Trend, layers_of, profile, trend
+from gradguard.detect.state import saved
 from gradguard.detect.symptom import Symptom
 
 
@@ -30,6 +31,7 @@ class _Profiles(NamedTuple):
         return _Fit(self.role, there, *(float(values[row]) for values in (*self.line, self.excess)))
 
 
+@saved
 class _Fit(NamedTuple):
     """The profile of one step, by layer."""
 
@@ -88,12 +90,17 @@ class AbstractDepthDetector(AbstractDetector):
                 f"{type(self).__name__} needs decades > 0, bias_decades > 0, 0 <= min_r2 < 1, min_layers >= 3 and "
                 f"warmup >= 0, got {decades=}, {bias_decades=}, {min_r2=}, {min_layers=}, {warmup=}."
             )
-        self.limits = {Role.WEIGHT: decades, Role.BIAS: bias_decades}
+        self.decades, self.bias_decades = decades, bias_decades
         self.min_r2, self.min_layers, self.warmup = min_r2, min_layers, warmup
         self.persistence = Persistence(patience)
         self.optimizer = ""
         self.counted = 0
         self.steepest: _Fit | None = None
+
+    @property
+    def limits(self) -> dict[Role, float]:
+        """Powers of ten over depth from which a profile is sick."""
+        return {Role.WEIGHT: self.decades, Role.BIAS: self.bias_decades}
 
     def observe(self, block: Block) -> None:
         """Take in the next steps; overflow steps and steps with a NaN or Inf are passed over."""

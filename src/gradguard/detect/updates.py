@@ -12,6 +12,7 @@ import torch
 from gradguard.detect.base import AbstractDetector, PerParameter, Persistence
 from gradguard.detect.block import Block, Role
 from gradguard.detect.finding import Finding, Severity
+from gradguard.detect.state import saved
 from gradguard.detect.symptom import Symptom
 
 
@@ -187,6 +188,7 @@ class UpdateTooSmall(AbstractDetector):
         return (finding,)
 
 
+@saved
 class _Standstill(NamedTuple):
     """From which to which sample a weight did not move, and by how much it moved at most."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -82,6 +83,18 @@ def named_optimizers(optimizer: Any, guarded: Collection[Optimizer]) -> dict[str
                 "Use that guard, or close() it first."
             )
     return bare
+
+
+def record_folder(run_dir: Any) -> Path | None:
+    """Give the folder of the run record, or None where there is to be none: of several processes, rank 0 writes."""
+    if run_dir is None:
+        return None
+    if not isinstance(run_dir, str | Path) or not str(run_dir):
+        raise TypeError(f"Guard needs run_dir to be a path, got {run_dir!r}.")
+    from torch import distributed
+
+    is_other_rank = distributed.is_available() and distributed.is_initialized() and distributed.get_rank() != 0
+    return None if is_other_rank else Path(run_dir)
 
 
 def check_parameters(track: Track, models: Mapping[str, nn.Module]) -> None:

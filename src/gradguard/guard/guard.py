@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, final
-from weakref import WeakSet
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -20,16 +19,17 @@ from gradguard.guard.arguments import (
     named_models,
     named_optimizers,
     norm_order,
+    record_folder,
     whole_number,
 )
-from gradguard.guard.hooks import StepHooks
-from gradguard.guard.scaler import ScalerWatch
+from gradguard.guard.journal import Flush, Journal
+from gradguard.guard.losses import Losses
 from gradguard.guard.summary import summary
-from gradguard.guard.track import Track
-from gradguard.record import History, HostReader
+from gradguard.guard.track import Settings, Track
+from gradguard.guard.tracks import GUARDED, Tracks
+from gradguard.record import Event, History, HostReader
 
 logger = logging.getLogger("gradguard")
-_GUARDED: WeakSet[Optimizer] = WeakSet()
 
 
 @final
@@ -50,6 +50,10 @@ class Guard:
         scaler: the ``GradScaler`` of an fp16 loop. Needed to count overflow steps of optimizers that are not fused
             (they are skipped before any hook), and for ``measure()`` on gradients that are still scaled.
         max_points: most points that ``history`` keeps of a series.
+        run_dir: folder for a run record, which :func:`gradguard.record.read` reads; none by default. It must not hold
+            another run. Of several processes, rank 0 writes.
+        reduce_losses: gives the mean over all processes of a vector of losses, for a history that is alike on all
+            ranks. Every flush takes all processes then, and what the guard says is as of the last one.
 
     Attributes:
         closed: whether ``close()`` was called.
@@ -58,10 +62,12 @@ class Guard:
         ValueError: an argument out of range, nothing to train, an optimizer given twice or guarded already, or one
             over another model's parameters.
         TypeError: something that is no model, optimizer, detector or scaler.
+        RecordError: ``run_dir`` can't be written, or, at the first step, holds another run.
 
     Host sync: one per flush and device; one per step while a gradient that is not finite is being looked at.
     Mutates: nothing but the two hooks, and three methods of ``scaler``, until ``close()``.
 
+    >>> import torch
     >>> model = nn.Linear(2, 1)
     >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     >>> with Guard(model, optimizer) as guard:
@@ -85,53 +91,23 @@ class Guard:
         detectors: Sequence[AbstractDetector] | None = None,
         scaler: Any = None,
         max_points: int = 1024,
+        run_dir: str | Path | None = None,
+        reduce_losses: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
+        models, optimizers = named_models(model), named_optimizers(optimizer, GUARDED)
         every, order = whole_number("every_n_steps", every_n_steps, 1), norm_order(norm_type)
-        models, optimizers = named_models(model), named_optimizers(optimizer, _GUARDED)
-        chosen = detector_objects(detectors)
-        self._history = History(whole_number("max_points", max_points, 2))
+        settings = Settings(every, order, detector_objects(detectors), reduce_losses)
         self.closed = False
-        self._reader = HostReader()
-        self._losses: dict[str | None, tuple[Tensor, int]] = {}
-        self._losses_to_come = self._losses
-        self._tracks = {
-            name: Track(
-                opt,
-                name,
-                models,
-                chosen,
-                norm_type=order,
-                every=every,
-                history=self._history,
-                reader=self._reader,
-                prefix=f"{name}/" if len(optimizers) > 1 else "",
-            )
-            for name, opt in optimizers.items()
-        }
-        for track in self._tracks.values():
+        self._losses, self._reader = Losses(), HostReader()
+        device = str(next((p.device for one in models.values() for p in one.parameters()), "unknown"))
+        self._journal = Journal(whole_number("max_points", max_points, 2), record_folder(run_dir), device)
+        tracks = [
+            Track(one, name, models, settings, self._journal, self._reader, f"{name}/" if len(optimizers) > 1 else "")
+            for name, one in optimizers.items()
+        ]
+        for track in tracks:
             check_parameters(track, models)
-        self._scaler = None if scaler is None else ScalerWatch(scaler, self._tracks.values(), self._take_loss)
-        self._hooks = [self._attach(track) for track in self._tracks.values()]
-
-    def _attach(self, track: Track) -> StepHooks:
-        def before(result: Any) -> None:
-            loss = self._take_loss(track)
-            if loss is None and isinstance(result, Tensor) and result.numel() == 1:
-                loss = result.detach().clone()  # what the closure returned
-            track.refresh()
-            track.before_step(loss)
-            self._losses_to_come = dict(self._losses)
-
-        def after() -> None:
-            self._losses = self._losses_to_come  # without those of a closure's later evaluations
-            track.after_step()
-
-        _GUARDED.add(track.optimizer)
-        return StepHooks(track.optimizer, before=before, after=after)
-
-    def _take_loss(self, track: Track) -> Tensor | None:
-        sums = self._losses.pop(track.name, None) or self._losses.pop(None, None)
-        return sums[0] / sums[1] if sums else None
+        self._tracks = Tracks(tracks, self._losses, scaler)
 
     def record_loss(self, loss: Tensor | float, optimizer: str | None = None) -> None:
         """Note the loss of the optimizer step to come; several before one step (accumulation) are averaged.
@@ -147,14 +123,9 @@ class Guard:
         Host sync: none. Mutates: nothing.
         """
         self._check_open("record_loss")
-        value = loss.detach() if isinstance(loss, Tensor) else torch.tensor(float(loss), dtype=torch.float32)
-        if value.numel() != 1:
-            raise ValueError(f"record_loss needs one number, got shape {tuple(value.shape)}. Take its mean first.")
         if optimizer is not None:
-            self._track(optimizer, "record_loss")
-        value = value.reshape(()).to(torch.float32, copy=True)
-        before = self._losses.get(optimizer)
-        self._losses[optimizer] = (value, 1) if before is None else (before[0] + value, before[1] + 1)
+            self._tracks.named(optimizer, "record_loss")
+        self._losses.add(loss, optimizer)
 
     def measure(self, optimizer: str | None = None) -> Measurement:
         """Measure now, and use it for the step to come: right after ``backward()``, before a clipping of your own.
@@ -174,47 +145,86 @@ class Guard:
         Host sync: none. Mutates: nothing.
         """
         self._check_open("measure")
-        if optimizer is None and len(self._tracks) == 1:
-            (optimizer,) = self._tracks
-        track = self._track(optimizer, "measure")
+        track = self._tracks.named(optimizer, "measure")
         track.refresh()
-        track.taken = track.measured(self._scaler.scale_of(track) if self._scaler else None)
+        scaler = self._tracks.scaler
+        track.taken = track.measured(scaler.scale_of(track) if scaler else None)
         return track.taken
 
     def diagnose(self) -> list[Finding]:
         """Say what has been found so far, the worst first. An empty list is good news. Host sync: one per device."""
-        self._flush()
-        found = [finding for track in self._tracks.values() for finding in track.findings()]
-        return sorted(found, key=lambda finding: (-finding.severity.rank, finding.first_step))
+        self._tracks.flush(together=False)
+        return self._tracks.findings()
 
     def summary(self) -> str:
         """Tell the run so far in a few lines of text: norms, updates, losses, findings. Host sync: one per device."""
-        found = self.diagnose()
-        return summary(list(self._tracks.values()), self._history, found)
+        return summary(list(self._tracks), self.history, self._tracks.findings())
 
     @property
     def history(self) -> History:
         """What was measured so far: series by name (the README lists them), of bounded size. Host sync: as a flush."""
-        self._flush()
-        return self._history
+        self._tracks.flush(together=False)
+        return self._journal.history
 
     @property
     def host_reads(self) -> int:
         """How many transfers from a device to the host this guard has made."""
         return self._reader.count
 
-    def close(self) -> None:
-        """Take every hook off. What was found and recorded stays; a second call does nothing."""
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """Findings that were raised or ended, in the order in which that was noticed. Host sync: none."""
+        return tuple(self._journal.events)
+
+    @property
+    def steps(self) -> dict[str, int]:
+        """How many steps each optimizer has made. Host sync: none."""
+        return {track.name: track.step for track in self._tracks}
+
+    def listen(self, listener: Callable[[Flush], None]) -> None:
+        """Have ``listener`` called with what each flush brings."""
+        self._journal.listeners.append(listener)
+
+    def flush(self) -> None:
+        """Bring what was measured to the host and judge it now, on all processes at once. Host sync: one per device."""
+        self._tracks.flush(together=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give everything that was measured and found, for a checkpoint: loads under ``weights_only=True``.
+
+        A guard that loads it goes on bit for bit as this one would have. Host sync: one per device.
+        """
+        self.flush()
+        return {"version": 1, "tracks": self._tracks.state_dict(), "journal": self._journal.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from another guard's ``state_dict()``: steps, history, findings and the run record.
+
+        Settings stay those of this guard; a detector that the other one had not starts afresh.
+
+        Args:
+            state: what ``state_dict()`` gave, of a guard over optimizers of the same names.
+
+        Raises:
+            ValueError: it belongs to other optimizers, or to a newer GradGuard.
+        """
+        if state.get("version") != 1:
+            raise ValueError(f"load_state_dict needs a guard's state of version 1, got version {state.get('version')}.")
+        self._tracks.load_state_dict(state["tracks"])
+        self._journal.load_state_dict(state["journal"])
+
+    def close(self, status: str = "finished", *, together: bool = True) -> None:
+        """Take every hook off and end the run record. What was found stays; a second call does nothing.
+
+        Args:
+            status: how the run ended.
+            together: whether all processes close now, so that the last losses can be reduced.
+        """
         if self.closed:
             return
         self.closed = True
-        for hooks in self._hooks:
-            hooks.close()
-        if self._scaler is not None:
-            self._scaler.close()
-        for track in self._tracks.values():
-            _GUARDED.discard(track.optimizer)
-        self._flush()
+        self._tracks.close(together=together)
+        self._journal.close(status)
 
     def __enter__(self) -> Guard:
         self._check_open("with")
@@ -222,24 +232,15 @@ class Guard:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            self.close()
+            self.close("finished" if kind is None else f"failed: {kind.__name__}", together=kind is None)
         except Exception:
             if kind is None:
                 raise
             logger.exception("The last steps could not be judged.")  # the loop's own exception goes on
 
     def __repr__(self) -> str:
-        steps = ", ".join(f"{name}: {track.step} steps" for name, track in self._tracks.items())
+        steps = ", ".join(f"{track.name}: {track.step} steps" for track in self._tracks)
         return f"Guard({steps}{', closed' if self.closed else ''})"
-
-    def _track(self, name: str | None, what: str) -> Track:
-        if name not in self._tracks:
-            raise ValueError(f"{what} needs the name of one of {', '.join(self._tracks)}, got {name}.")
-        return self._tracks[name]
-
-    def _flush(self) -> None:
-        for track in self._tracks.values():
-            track.flush()
 
     def _check_open(self, what: str) -> None:
         if self.closed:

@@ -5,7 +5,7 @@ Shape legend: R = steps since the last flush, S = sampled ones among them, N = p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -42,7 +42,12 @@ class Sample(NamedTuple):
 
 
 def block_of(
-    rows: Sequence[Row], samples: Sequence[Sample], layout: Layout, reader: HostReader, trainable: Sequence[bool]
+    rows: Sequence[Row],
+    samples: Sequence[Sample],
+    layout: Layout,
+    reader: HostReader,
+    trainable: Sequence[bool],
+    reduce_losses: Callable[[Tensor], Tensor] | None,
 ) -> Block:
     """Bring everything over at once. Host sync: one per device."""
     n = len(layout.names)
@@ -50,10 +55,11 @@ def block_of(
     device = measured[0].device if measured else torch.device("cpu")
     dtype = torch.float64 if any(norms.dtype is torch.float64 for norms in measured) else torch.float32
     nothing = torch.zeros(n, dtype=dtype, device=device)
+    losses_on_device = _stacked([r.loss for r in rows], torch.nan, device)
     norms, losses, found_inf, updates = reader.read(
         [
             torch.stack([nothing if r.measurement is None else r.measurement.norms.to(device, dtype) for r in rows]),
-            _stacked([r.loss for r in rows], torch.nan, device),
+            reduce_losses(losses_on_device) if reduce_losses else losses_on_device,
             _stacked([r.found_inf for r in rows], 0.0, device),
             torch.stack([torch.stack(s.update) for s in samples]).to(device)
             if samples

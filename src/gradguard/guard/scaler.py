@@ -27,7 +27,7 @@ class ScalerWatch:
         TypeError: the object is no scaler.
     """
 
-    def __init__(self, scaler: Any, tracks: Iterable[Track], take_loss: Callable[[Track], Tensor | None]) -> None:
+    def __init__(self, scaler: Any, tracks: Iterable[Track], take_loss: Callable[[str], Tensor | None]) -> None:
         if not all(callable(getattr(scaler, name, None)) for name in ("scale", *_WRAPPERS)):
             raise TypeError(f"Guard needs scaler to be a torch.amp.GradScaler, got {type(scaler).__name__}.")
         self.scaler, self.take_loss = scaler, take_loss
@@ -85,7 +85,7 @@ class _Step(_Wrapped):
         result = self.plain(optimizer, *args, **kwargs)
         for watch, track in tracks:
             if not track.fired:
-                track.skipped(watch.take_loss(track))
+                track.skipped(watch.take_loss(track.name))
         return result
 
 

@@ -3,46 +3,51 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import final
+from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gradguard.detect import AbstractDetector, Block, Finding
+from gradguard.detect import AbstractDetector, Finding
 from gradguard.functional import Measurement, measure
 from gradguard.guard.hooks import trainable_ids
+from gradguard.guard.journal import Journal
 from gradguard.guard.layout import known_parameters, layout_of
 from gradguard.guard.rows import Row, Sample, block_of
 from gradguard.probe import UpdateProbe
-from gradguard.record import History, HostReader
+from gradguard.record import HostReader
 
-RESERVED = frozenset({"total", "clipped"})  # names under grad_norm/ that are not parameters
+
+class Settings(NamedTuple):
+    """What all tracks of a guard share: steps between two flushes, norm order, detectors to copy, loss reduction."""
+
+    every: int
+    norm_type: float
+    detectors: Sequence[AbstractDetector]
+    reduce_losses: Callable[[Tensor], Tensor] | None
 
 
 @final
 class Track:
-    """Measures one optimizer's steps and hands them to its detectors and its history, ``every`` steps at a time."""
+    """Measures one optimizer's steps and hands them to its detectors and the journal, ``every`` steps at a time."""
 
     def __init__(
         self,
         optimizer: Optimizer,
         name: str,
         models: Mapping[str, nn.Module],
-        detectors: Sequence[AbstractDetector],
-        *,
-        norm_type: float,
-        every: int,
-        history: History,
+        settings: Settings,
+        journal: Journal,
         reader: HostReader,
         prefix: str,
     ) -> None:
         self.optimizer, self.name, self.models = optimizer, name, models
+        self.every, self.norm_type, detectors, self.reduce_losses = settings
         self.detectors = tuple(copy.deepcopy(d) for d in detectors)
-        self.norm_type, self.every = norm_type, every
-        self.history, self.reader, self.prefix = history, reader, prefix
+        self.journal, self.reader, self.prefix = journal, reader, prefix
         self.step = self.overflows = self.non_finite = 0
         self.rows: list[Row] = []
         self.samples: list[Sample] = []
@@ -56,12 +61,11 @@ class Track:
         self.known = frozenset(self.ids)
         parameters = known_parameters(self.models)
         self.params, self.layout = layout_of(self.optimizer, self.name, parameters, self.known, self.norm_type)
-        self.keys = tuple(f"param.{name}" if name in RESERVED else name for name in self.layout.names)
 
     def refresh(self) -> None:
         """Notice parameters that were added, removed, replaced or unfrozen since the last step."""
         if trainable_ids(self.optimizer.param_groups, self.known) != self.ids:
-            self.flush()
+            self.flush(together=True)
             self.taken = None
             self._lay_out(self.known)
 
@@ -75,8 +79,10 @@ class Track:
 
     def before_step(self, loss: Tensor | None) -> None:
         """Take the row of the step that is about to be made."""
+        if not self.journal.opened:
+            self.journal.open()
         if len(self.rows) >= self.every:  # the steps before this one were broken off by exceptions
-            self.flush()
+            self.flush(together=True)
         self.fired, self.unscaled, self.probe = True, False, None
         self.step += 1
         # Both are set by GradScaler for the duration of a step, on optimizers that unscale by themselves.
@@ -112,48 +118,59 @@ class Track:
 
     def _flush_if_due(self) -> None:
         if self.step % self.every == 0:
-            self.flush()
+            self.flush(together=True)
             # Here and not at a flush that one rank asks for: the exact norm of sharded gradients takes all ranks.
             self.exact, self.suspect = self.suspect, False
 
-    def flush(self) -> None:
-        """Bring what was measured to the host and look at it. Host sync: one per device."""
+    def flush(self, *, together: bool = False) -> None:
+        """Bring what was measured to the host and look at it. Host sync: one per device.
+
+        Where losses are reduced over several processes, that takes all of them ``together``: a flush that one process
+        asks for does nothing then.
+        """
+        if self.reduce_losses is not None and not together:
+            return
         rows, samples, self.rows, self.samples = self.rows, self.samples, [], []
         if not rows:
             return
         elsewhere = torch.get_default_device().type != "cpu"  # set_default_device: what follows is the host's
         with torch.device("cpu") if elsewhere else nullcontext():
             trainable = [p.requires_grad for p in self.params]
-            block = block_of(rows, samples, self.layout, self.reader, trainable)
+            block = block_of(rows, samples, self.layout, self.reader, trainable, self.reduce_losses)
             bad = ~block.overflow & ~block.grad_norms.isfinite().all(dim=1)
             self.overflows += int(block.overflow.sum())
             self.non_finite += int(bad.sum())
             self.suspect |= bool(bad.any())
-            self._remember(block)
             for detector in self.detectors:
                 detector.observe(block)
-
-    def _remember(self, block: Block) -> None:
-        whole, sampled = ("",), block.samples
-        kept = ~block.overflow  # an overflow has no gradient to show
-        for group, columns, steps, values in (
-            ("grad_norm/total", whole, block.steps[kept], block.totals[kept, None]),
-            ("grad_norm", self.keys, block.steps[kept], block.grad_norms[kept].float()),
-            ("weight_norm", self.layout.names, sampled.steps, sampled.weight_norms.float()),
-            ("update_ratio", self.layout.names, sampled.steps, sampled.update_ratios.float()),
-            (
-                "loss",
-                whole if block.has_loss.any() else (),
-                block.steps[block.has_loss],
-                block.losses[block.has_loss, None],
-            ),
-        ):
-            if columns:
-                self.history.extend(self.prefix + group, columns, steps, values)
+            self.journal.take(self.name, self.prefix, block, self.findings())
 
     def findings(self) -> list[Finding]:
         """Collect what the detectors have found so far."""
         return [finding for detector in self.detectors for finding in detector.findings()]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give the counters, which parameters are known, and what the detectors have seen."""
+        detectors = [{"kind": type(d).__name__, "state": d.state_dict()} for d in self.detectors]
+        counters = {name: getattr(self, name) for name in _COUNTERS}
+        return {**counters, "names": list(self.layout.names), "detectors": detectors}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there; a detector that was not there before starts afresh."""
+        for name in _COUNTERS:
+            setattr(self, name, state[name])
+        self.rows, self.samples, self.probe, self.taken = [], [], None, None
+        names, parameters = set(state["names"]), known_parameters(self.models)
+        self._lay_out(self.known | {i for i, at in parameters.items() if at.name in names})
+        unread = list(state["detectors"])
+        for detector in self.detectors:
+            of_kind = [one for one in unread if one["kind"] == type(detector).__name__]
+            if of_kind:
+                unread.remove(of_kind[0])
+                detector.load_state_dict(of_kind[0]["state"])
+
+
+_COUNTERS = ("step", "overflows", "non_finite", "exact", "suspect")
 
 
 def is_sampled(step: int, every: int) -> bool:

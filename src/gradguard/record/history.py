@@ -6,7 +6,7 @@ Shape legend: R = steps added, P = points kept, N = columns.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -48,9 +48,8 @@ class Table:
         self.open: Points | None = None  # one row that stands for `filled` < `width` steps
         self.filled = 0
 
-    def extend(self, steps: Tensor, rows: Tensor) -> None:
-        """Append rows [R, N] of the steps [R]."""
-        new = Points(steps, rows, rows, rows)
+    def extend(self, new: Points) -> None:
+        """Append points whose tables are [R, N]."""
         while len(new.steps):
             whole = len(new.steps) // self.width if not self.filled else 0
             if whole:
@@ -92,14 +91,34 @@ class Table:
         whole[:, [at[name] for name in names]] = rows
         return whole
 
-    def series(self, column: int) -> Points:
-        """One column, the point that is still open included."""
+    def whole(self) -> Points:
+        """All columns, as tables [P, N]; the point that is still open included."""
         pieces = [*self.points, *([self.open] if self.open else [])]
         if not pieces:
-            empty = torch.zeros(0)
-            return Points(empty.long(), empty, empty, empty)
-        joined = _joined(pieces)
-        return Points(joined.steps, joined.last[:, column], joined.low[:, column], joined.high[:, column])
+            empty = torch.zeros(0, len(self.names))
+            return Points(torch.zeros(0, dtype=torch.int64), empty, empty, empty)
+        self.points, joined = [_joined(self.points)] if self.points else [], _joined(pieces)
+        return joined
+
+    def series(self, column: int) -> Points:
+        """One column, the point that is still open included."""
+        steps, *tables = self.whole()
+        return Points(steps, *(table[:, column] for table in tables))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give everything, as lists, numbers and tensors."""
+        points = list(_joined(self.points)) if self.points else None
+        kept = {"width": self.width, "filled": self.filled, "open": list(self.open) if self.open else None}
+        return {"names": list(self.names), "points": points, **kept}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any], points: int) -> Table:
+        """Make the table that gave this state."""
+        table = cls(tuple(state["names"]), points)
+        table.width, table.filled = state["width"], state["filled"]
+        table.points = [Points(*state["points"])] if state["points"] else []
+        table.open = Points(*state["open"]) if state["open"] else None
+        return table
 
 
 @final
@@ -118,15 +137,42 @@ class History(Mapping[str, Points]):
         self._where: dict[str, tuple[str, int]] = {}
         self._indexed: dict[str, int] = {}  # columns of each group that have a key
 
-    def extend(self, group: str, names: tuple[str, ...], steps: Tensor, rows: Tensor) -> None:
-        """Append rows [R, N] to the series ``group/name``; a group whose one name is empty is a series itself."""
+    def extend(self, group: str, names: tuple[str, ...], new: Points) -> None:
+        """Append points [R, N] to the series ``group/name``; a group whose one name is empty is a series itself."""
         table = self._tables.setdefault(group, Table((), self._points))
-        aligned = table.aligned(names, rows)
+        steps, last, low, high = new
+        if low is last and high is last:  # plain rows
+            low = high = last = table.aligned(names, last)
+        else:
+            last, low, high = (table.aligned(names, values) for values in (last, low, high))
+        self._index(group, table)
+        table.extend(Points(steps, last, low, high))
+
+    def _index(self, group: str, table: Table) -> None:
         for column in range(self._indexed.get(group, 0), len(table.names)):
             name = table.names[column]
             self._where[f"{group}/{name}" if name else group] = (group, column)
         self._indexed[group] = len(table.names)
-        table.extend(steps, aligned)
+
+    def width(self, group: str) -> int:
+        """Say how many steps share a point of this group by now."""
+        return self._tables[group].width if group in self._tables else 1
+
+    def tables(self) -> Iterator[tuple[str, tuple[str, ...], Points]]:
+        """Go through all groups: name, columns, points as tables [P, N]."""
+        for group, table in self._tables.items():
+            yield group, table.names, table.whole()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give everything, as containers, numbers and tensors."""
+        return {group: table.state_dict() for group, table in self._tables.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Become the history that gave this state; how many points are kept from now on stays one's own."""
+        self._tables = {group: Table.from_state(table, self._points) for group, table in state.items()}
+        self._where, self._indexed = {}, {}
+        for group, table in self._tables.items():
+            self._index(group, table)
 
     def __getitem__(self, key: str) -> Points:
         group, column = self._where[key]
@@ -137,6 +183,22 @@ class History(Mapping[str, Points]):
 
     def __len__(self) -> int:
         return len(self._where)
+
+
+def rows(steps: Tensor, values: Tensor) -> Points:
+    """Give the values [R, N] of single steps [R] as points."""
+    return Points(steps, values, values, values)
+
+
+def condensed(points: Points, width: int) -> Points:
+    """Merge each ``width`` neighbouring points, and the fewer that are left over, into one."""
+    even = len(points.steps) // width * width
+    if width == 1 or not len(points.steps):
+        return points
+    pieces = [_merged(_slice(points, 0, even), width)] if even else []
+    if even < len(points.steps):
+        pieces.append(_merged(_slice(points, even, len(points.steps)), 0))
+    return _joined(pieces)
 
 
 def _slice(points: Points, start: int, stop: int) -> Points:

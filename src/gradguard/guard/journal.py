@@ -1,0 +1,127 @@
+"""Where the steps of all optimizers go once they are on the host: history, events, the run record, whoever listens."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, final
+
+from gradguard.detect import Block, Finding
+from gradguard.record import Event, History, Points, RunWriter, check_folder, event_from_plain, event_to_plain, rows
+
+RESERVED = frozenset({"total", "clipped"})  # names under grad_norm/ that are not parameters
+EVENTS = 1000  # most events that are kept
+
+
+class Flush(NamedTuple):
+    """What one flush of one optimizer brought.
+
+    Attributes:
+        optimizer: its name.
+        prefix: what the optimizer's series begin with: empty where there is one optimizer.
+        block: the steps.
+        events: what was found in them, or ended.
+    """
+
+    optimizer: str
+    prefix: str
+    block: Block
+    events: tuple[Event, ...]
+
+
+@final
+class Journal:
+    """Remembers a run; writes it down where a folder is given; tells its listeners.
+
+    Args:
+        points: most points kept of a series.
+        folder: of the run record, or None. Opened at the first step, once it is known whether the run is a resumed one.
+        device: what the run trains on.
+
+    Raises:
+        RecordError: the folder can't be written.
+    """
+
+    def __init__(self, points: int, folder: Path | None, device: str) -> None:
+        self.history = History(points)
+        self.events: list[Event] = []
+        self.listeners: list[Callable[[Flush], None]] = []
+        self.run, self.folder, self.device = uuid.uuid4().hex, folder, device
+        self.kinds: dict[str, set[tuple[str, str, bool]]] = {}  # what was found at each optimizer's last flush
+        self.writer: RunWriter | None = None
+        self.opened = folder is None
+        if folder is not None:
+            check_folder(folder)
+
+    def open(self) -> None:
+        """Open the record, if there is to be one and it is not open.
+
+        Raises:
+            RecordError: the folder holds another run.
+        """
+        if self.folder is not None and not self.opened:
+            self.writer = RunWriter(
+                self.folder, run=self.run, history=self.history, events=self.events, device=self.device
+            )
+        self.opened = True
+
+    def take(self, optimizer: str, prefix: str, block: Block, findings: Sequence[Finding]) -> None:
+        """Remember the steps of a block and what its detectors say now."""
+        step = int(block.steps[-1])
+        events = tuple(Event(step, finding) for finding in findings)
+        before = self.kinds.get(optimizer, set())
+        self.kinds[optimizer] = {event.kind for event in events}
+        events = tuple(event for event in events if event.kind not in before)
+        self.events += events[: max(0, EVENTS - len(self.events))]
+        if self.writer is not None:
+            self.writer.layout(block.layout)
+        for group, columns, points in tables_of(block):
+            self.history.extend(prefix + group, columns, points)
+            if self.writer is not None:
+                self.writer.points(prefix + group, columns, points)
+        if self.writer is not None:
+            for event in events:
+                self.writer.event(event)
+            self.writer.flush(sync=bool(events))
+        for listener in self.listeners:
+            listener(Flush(optimizer, prefix, block, events))
+
+    def close(self, status: str) -> None:
+        """End the record."""
+        if self.writer is not None:
+            self.writer.close(status)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give the run's name, its history and its events."""
+        return {
+            "run": self.run,
+            "history": self.history.state_dict(),
+            "events": [event_to_plain(event) for event in self.events],
+            "kinds": {name: sorted(map(list, kinds)) for name, kinds in self.kinds.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Become the journal that gave this state; the record goes on from there with the next step."""
+        self.history.load_state_dict(state["history"])
+        self.events[:] = map(event_from_plain, state["events"])
+        self.kinds = {name: {(s, v, bool(a)) for s, v, a in kinds} for name, kinds in state["kinds"].items()}
+        self.close("rolled back")
+        self.run, self.writer, self.opened = str(state["run"]), None, self.folder is None
+
+
+def tables_of(block: Block) -> list[tuple[str, tuple[str, ...], Points]]:
+    """Give the block's numbers as the history keeps them: group, columns, points."""
+    names = block.layout.names
+    keys = tuple(f"param.{name}" if name in RESERVED else name for name in names)
+    kept = ~block.overflow  # an overflow has no gradient to show
+    steps, sampled = block.steps[kept], block.samples
+    tables = [
+        ("grad_norm/total", ("",), rows(steps, block.totals[kept, None])),
+        ("grad_norm", keys, rows(steps, block.grad_norms[kept].float())),
+        ("weight_norm", names, rows(sampled.steps, sampled.weight_norms.float())),
+        ("update_ratio", names, rows(sampled.steps, sampled.update_ratios.float())),
+    ]
+    if block.has_loss.any():
+        tables.append(("loss", ("",), rows(block.steps[block.has_loss], block.losses[block.has_loss, None])))
+    return [(group, columns, points) for group, columns, points in tables if columns]

@@ -1,0 +1,101 @@
+"""All tracks of one guard: hung on their optimizers, flushed, saved and let go of together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, final
+from weakref import WeakSet
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from gradguard.detect import Finding
+from gradguard.guard.hooks import StepHooks
+from gradguard.guard.losses import Losses
+from gradguard.guard.scaler import ScalerWatch
+from gradguard.guard.track import Track
+
+GUARDED: WeakSet[Optimizer] = WeakSet()
+
+
+@final
+class Tracks:
+    """Hangs on the step hooks of each track's optimizer until ``close()``.
+
+    Args:
+        tracks: one for each optimizer.
+        losses: what was recorded for the steps to come.
+        scaler: a ``GradScaler`` that may skip their steps, or None.
+    """
+
+    def __init__(self, tracks: Iterable[Track], losses: Losses, scaler: Any) -> None:
+        self.by_name, self.losses = {track.name: track for track in tracks}, losses
+        self.scaler = None if scaler is None else ScalerWatch(scaler, self, losses.take)
+        self.hooks = [self._attach(track) for track in self]
+
+    def __iter__(self) -> Iterator[Track]:
+        return iter(self.by_name.values())
+
+    def named(self, name: str | None, what: str) -> Track:
+        """Give the track of this name; the only one where there is one and none is named."""
+        if name is None and len(self.by_name) == 1:
+            (name,) = self.by_name
+        if name not in self.by_name:
+            raise ValueError(f"{what} needs the name of one of {', '.join(self.by_name)}, got {name}.")
+        return self.by_name[name]
+
+    def _attach(self, track: Track) -> StepHooks:
+        def before(result: Any) -> None:
+            loss = self.losses.take(track.name)
+            if loss is None and isinstance(result, Tensor) and result.numel() == 1:
+                loss = result.detach().clone()  # what the closure returned
+            track.refresh()
+            track.before_step(loss)
+            self.losses.mark()
+
+        def after() -> None:
+            self.losses.rewind()  # a closure may have been evaluated again
+            track.after_step()
+
+        GUARDED.add(track.optimizer)
+        return StepHooks(track.optimizer, before=before, after=after)
+
+    def flush(self, *, together: bool) -> None:
+        """Bring what was measured to the host and judge it. Host sync: one per device."""
+        for track in self:
+            track.flush(together=together)
+
+    def findings(self) -> list[Finding]:
+        """What was found so far, the worst first."""
+        found = [finding for track in self for finding in track.findings()]
+        return sorted(found, key=lambda finding: (-finding.severity.rank, finding.first_step))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give what each track has seen."""
+        return {track.name: track.state_dict() for track in self}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take it over.
+
+        Raises:
+            ValueError: it belongs to other optimizers.
+        """
+        if set(state) != set(self.by_name):
+            raise ValueError(
+                f"load_state_dict needs the state of a guard over {', '.join(self.by_name)}, got one over "
+                f"{', '.join(state) or 'none'}. Guard the optimizers under the same names."
+            )
+        for track in self:
+            track.load_state_dict(state[track.name])
+
+    def close(self, *, together: bool) -> None:
+        """Take every hook off, and look at the last steps."""
+        for hooks in self.hooks:
+            hooks.close()
+        if self.scaler is not None:
+            self.scaler.close()
+        for track in self:
+            GUARDED.discard(track.optimizer)
+            if not together:
+                track.reduce_losses = None
+        self.flush(together=together)

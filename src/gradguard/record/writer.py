@@ -1,0 +1,181 @@
+"""Writes a run's folder: a snapshot of the history so far, then lines of what came since. It stays small."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import BinaryIO, final
+
+from gradguard.detect import Layout
+from gradguard.errors import GradGuardWarning, RecordError
+from gradguard.record.event import Event
+from gradguard.record.history import History, Points, condensed
+from gradguard.record.lines import columns_line, event_line, line, points_line
+from gradguard.record.manifest import NAME, Manifest, now, read_manifest, versions
+
+LEAST = 4 << 20  # bytes of lines before a new snapshot takes their place
+
+
+@final
+class RunWriter:
+    """Keeps the record of one run in a folder of its own.
+
+    The folder holds a manifest and the segments that it names: a snapshot (all points of the history, all events), and
+    the lines written since. Once these are twice as long as the snapshot, a new snapshot replaces both: it is written
+    beside them, synced, renamed, and only then named in the manifest. A kill at any moment loses what was not flushed
+    and at most one torn line. What can't be written (a full disk) ends the record with a warning, not the run.
+
+    Args:
+        folder: made where it is missing; may hold an earlier part of the same run, which the history supersedes.
+        run: identifies the run.
+        history: what is known of it; kept up to date by the caller, before each ``points``.
+        events: the same for its events.
+        device: what it trains on.
+
+    Raises:
+        RecordError: the folder can't be written, or holds another run.
+    """
+
+    def __init__(self, folder: Path, *, run: str, history: History, events: Sequence[Event], device: str) -> None:
+        self.folder, self.history, self.events = Path(folder), history, events
+        self.layouts: dict[str, Layout] = {}
+        self.columns: dict[str, tuple[int, tuple[str, ...]]] = {}  # of each group in the open segment: number and names
+        self.numbered = 0
+        self.file: BinaryIO | None = None
+        self.pending: list[bytes] = []
+        self.manifest = Manifest(run, (), "running", now(), "", versions(), device)
+        check_folder(self.folder)
+        if (self.folder / NAME).exists():
+            before = read_manifest(self.folder)
+            if before.run != run:
+                raise RecordError(
+                    f"{self.folder} holds the record of another run, which is never overwritten. Choose another "
+                    "run_dir, or resume that run: load its guard's state_dict() before the first step."
+                )
+            self.manifest = replace(self.manifest, created=before.created)
+        try:
+            self._start_anew()
+        except OSError as error:
+            raise RecordError(
+                f"The run record can't be written to {self.folder} ({error}). Choose another run_dir."
+            ) from error
+
+    def layout(self, layout: Layout) -> None:
+        """Note the parameters of an optimizer, where they are new or have changed."""
+        if self.layouts.get(layout.optimizer) != layout:
+            self.layouts[layout.optimizer] = layout
+            self.pending.append(_layout_line(layout))
+
+    def points(self, group: str, names: tuple[str, ...], new: Points) -> None:
+        """Note points [R, N] of a group, as finely as the history keeps them by now."""
+        number, known = self.columns.get(group, (0, None))
+        if known != names:
+            self.numbered = number = self.numbered + 1
+            self.columns[group] = (number, names)
+            self.pending.append(columns_line(group, number, names))
+        self.pending.append(points_line(group, number, condensed(new, min(self.history.width(group), len(new.steps)))))
+
+    def event(self, event: Event) -> None:
+        """Note an event."""
+        self.pending.append(event_line(event))
+
+    def flush(self, *, sync: bool = False) -> None:
+        """Write what was noted. ``sync``: down to the disk."""
+        lines, self.pending = self.pending, []
+        if self.file is None or not lines:
+            return
+        try:
+            self.file.write(b"".join(lines))
+            self.file.flush()
+            if sync:
+                os.fsync(self.file.fileno())
+            self.size += sum(map(len, lines))
+            if self.size > max(LEAST, 2 * self.snapshot):
+                self._start_anew()
+        except OSError as error:
+            self._give_up(error)
+
+    def close(self, status: str = "finished") -> None:
+        """Flush, and say how the run ended."""
+        self.flush()
+        if self.file is None:
+            return
+        try:
+            os.fsync(self.file.fileno())
+            self.file.close()
+            self.file = None
+            self.manifest = replace(self.manifest, status=status)
+            self.manifest.write(self.folder)
+        except OSError as error:
+            self._give_up(error)
+
+    def _start_anew(self) -> None:
+        """Put a snapshot and an empty segment in the place of everything before."""
+        old = {path.name for path in self.folder.glob("segment-*")}
+        last = max((int(name[8:14]) for name in old if name[8:14].isdigit()), default=0)
+        snapshot, fresh = f"segment-{last + 1:06d}.jsonl", f"segment-{last + 2:06d}.jsonl"
+        temporary = self.folder / f"{snapshot}.tmp"
+        with temporary.open("wb") as file:
+            for content in self._everything():
+                file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            self.snapshot = file.tell()
+        temporary.replace(self.folder / snapshot)
+        if self.file is not None:
+            self.file.close()
+        self.file, self.size, self.columns = (self.folder / fresh).open("wb"), 0, {}
+        self.manifest = replace(self.manifest, segments=(snapshot, fresh))
+        self.manifest.write(self.folder)
+        for name in old:
+            (self.folder / name).unlink(missing_ok=True)
+
+    def _everything(self) -> Iterator[bytes]:
+        layouts = (_layout_line(layout) for layout in self.layouts.values())
+        yield from chain(layouts, map(event_line, self.events))
+        for number, (group, names, points) in enumerate(self.history.tables(), start=1):
+            yield columns_line(group, number, names)
+            yield points_line(group, number, points)
+
+    def _give_up(self, error: OSError) -> None:
+        warnings.warn(
+            f"The run record at {self.folder} ends here: it can't be written any more ({error}). Training goes on.",
+            GradGuardWarning,
+            stacklevel=2,
+        )
+        if self.file is not None:
+            with suppress(OSError):
+                self.file.close()
+        self.file = None
+
+
+def check_folder(folder: Path) -> None:
+    """Make the folder of a record to be, and see that it can be written to.
+
+    Raises:
+        RecordError: it can't.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(f"no permission to write to {folder}")
+    except OSError as error:
+        raise RecordError(f"The run record can't be written to {folder} ({error}). Choose another run_dir.") from error
+
+
+def _layout_line(layout: Layout) -> bytes:
+    return line(
+        {
+            "optimizer": layout.optimizer,
+            "names": layout.names,
+            "layers": layout.layers,
+            "sizes": layout.sizes,
+            "roles": [role.value for role in layout.roles],
+            "norm_type": str(layout.norm_type),
+        }
+    )
