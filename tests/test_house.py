@@ -26,7 +26,7 @@ FLOORS = {
     "repair": 8,
     "metrics": 9,
     **dict.fromkeys(("lightning", "integrations", "demo"), 10),
-    "cli": 11,
+    **dict.fromkeys(("cli", "autoload"), 11),
 }
 
 

@@ -2,6 +2,8 @@
 
 from gradguard.functional.finite import count_non_finite as count_non_finite
 from gradguard.functional.finite import first_non_finite as first_non_finite
+from gradguard.functional.histogram import Histograms as Histograms
+from gradguard.functional.histogram import histograms as histograms
 from gradguard.functional.measure import Measurement as Measurement
 from gradguard.functional.measure import measure as measure
 from gradguard.functional.memory import in_memory_order as in_memory_order

@@ -25,7 +25,7 @@ def count_non_finite(tensors: Sequence[Tensor]) -> Tensor:
     if not tensors:
         return torch.zeros(0, dtype=torch.int64)
     device = tensors[0].device
-    counts = [(~_entries(t).isfinite()).sum().to(device, non_blocking=True) for t in tensors]
+    counts = [(~entries(t).isfinite()).sum().to(device, non_blocking=True) for t in tensors]
     return torch.stack(counts)
 
 
@@ -55,7 +55,8 @@ def first_non_finite(names: Sequence[str], values: Tensor) -> str | None:
     return None
 
 
-def _entries(tensor: Tensor) -> Tensor:
+def entries(tensor: Tensor) -> Tensor:
+    """Give the entries that a tensor stores: all of a dense one, the values of a sparse one. Host sync: none."""
     if tensor.layout is torch.sparse_coo:
         return tensor.coalesce().values()
     return tensor if tensor.layout is torch.strided else tensor.values()

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, final
 from gradguard.detect import Block, Finding
 from gradguard.record import Event, History, Points, RunWriter, check_folder, event_from_plain, event_to_plain, rows
 
-RESERVED = frozenset({"total", "clipped"})  # names under grad_norm/ that are not parameters
+RESERVED = frozenset({"total", "clipped", "mean", "max"})  # names under grad_norm/ that are not parameters
 EVENTS = 1000  # most events that are kept
 
 

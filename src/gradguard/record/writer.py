@@ -73,12 +73,14 @@ class RunWriter:
 
     def points(self, group: str, names: tuple[str, ...], new: Points) -> None:
         """Note points [R, N] of a group, as finely as the history keeps them by now."""
+        if not len(new.steps):
+            return
         number, known = self.columns.get(group, (0, None))
         if known != names:
             self.numbered = number = self.numbered + 1
             self.columns[group] = (number, names)
             self.pending.append(columns_line(group, number, names))
-        self.pending.append(points_line(group, number, condensed(new, min(self.history.width(group), len(new.steps)))))
+        self.pending.append(points_line(group, number, condensed(new, self.history.width(group))))
 
     def event(self, event: Event) -> None:
         """Note an event."""

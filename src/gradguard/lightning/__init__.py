@@ -1,0 +1,4 @@
+"""Callbacks for a Trainer of either Lightning: hooks in, the guard called."""
+
+from gradguard.lightning.guard import GradGuard as GradGuard
+from gradguard.lightning.monitor import GradientMonitor as GradientMonitor

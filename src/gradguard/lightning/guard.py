@@ -1,0 +1,84 @@
+"""The product as one callback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Optional, Union, final
+
+from gradguard.detect import AbstractDetector
+from gradguard.lightning.base import AbstractGuardCallback
+from gradguard.lightning.settings import Detail, Settings, checked
+
+
+@final
+class GradGuard(AbstractGuardCallback):
+    """Measures the gradients of every optimizer step, finds what is wrong with them, and prints a summary.
+
+    It only looks: weights, gradients and random numbers are bit for bit those of a fit without it. Automatic and manual
+    optimisation, accumulation, ``16-mixed`` and ``bf16``, several optimizers, DDP and FSDP2 need nothing more. Not for
+    FSDP1 and DeepSpeed, which are refused by name.
+
+    Numbers go to all of the Trainer's loggers, on their x axis, under the names that the README lists; findings as soon
+    as they are noticed, as text where a logger has it. Beside the logs of the first logger, a run record is written.
+
+    Args:
+        every_n_steps: steps between two looks, >= 1. In between nothing is read on the host, and a finding is noticed
+            at the next one.
+        norm_type: p of the gradient norms, > 0 or ``inf``.
+        detectors: what to look for; :func:`gradguard.detect.default_detectors` by default.
+        detail: what is logged of each sampled step beside the totals: norms and update ratios of each ``module``, of
+            each ``parameter``, or nothing (``total``).
+        histograms: whether gradient histograms are logged every ``every_n_steps``. Costs three passes over all
+            gradients then.
+        prog_bar: whether the total gradient norm is shown on the progress bar, at each step. Costs a host read a step.
+        summary: whether the run is told in a few lines at the end of the fit, also one that an exception ends.
+        strict: whether a critical finding ends the fit with a :class:`gradguard.errors.CriticalFindingError`, once a
+            checkpoint is saved.
+        record: whether a run record is written to ``gradguard`` beside the first logger's files.
+        run_dir: another folder for the run record.
+        max_points: most points that the history keeps of a series, >= 2.
+
+    Attributes:
+        guard: the :class:`gradguard.Guard` of the last fit, closed once that is over: ``guard.diagnose()``,
+            ``guard.history``, ``guard.events``.
+
+    Raises:
+        ValueError: an argument out of range.
+        TypeError: something among the detectors that is none.
+
+    Host sync: one per look and device. Mutates: nothing.
+    """
+
+    def __init__(  # annotated as LightningCLI can read it on every supported Python
+        self,
+        *,
+        every_n_steps: int = 50,
+        norm_type: float = 2.0,
+        detectors: Optional[list[AbstractDetector]] = None,  # noqa: UP045
+        detail: Detail = "module",
+        histograms: bool = False,
+        prog_bar: bool = False,
+        summary: bool = True,
+        strict: bool = False,
+        record: bool = True,
+        run_dir: Optional[Union[str, Path]] = None,  # noqa: UP007, UP045
+        max_points: int = 1024,
+    ) -> None:
+        super().__init__()
+        self._settings = checked(
+            every_n_steps=every_n_steps,
+            norm_type=norm_type,
+            detectors=detectors,
+            detail=detail,
+            histograms=histograms,
+            prog_bar=prog_bar,
+            summary=summary,
+            strict=strict,
+            record=record,
+            run_dir=run_dir,
+            max_points=max_points,
+        )
+
+    def settings(self) -> Settings:
+        """Say what this callback wants of the guard."""
+        return self._settings

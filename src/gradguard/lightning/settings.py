@@ -1,0 +1,95 @@
+"""What the callbacks of one Trainer want, and what they want together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+from gradguard.detect import AbstractDetector
+from gradguard.guard.arguments import detector_objects, norm_order, whole_number
+
+Detail = Literal["module", "parameter", "total"]
+DETAILS = ("total", "module", "parameter")  # from the coarsest to the finest
+SHARED = ("every_n_steps", "norm_type", "max_points")  # what one guard can have only once
+
+
+@dataclass(frozen=True)
+class Settings:
+    """See the arguments of :class:`gradguard.lightning.GradGuard`."""
+
+    every_n_steps: int = 50
+    norm_type: float = 2.0
+    max_points: int = 1024
+    detectors: tuple[AbstractDetector, ...] = ()
+    detail: Detail = "total"
+    histograms: bool = False
+    prog_bar: bool = False
+    summary: bool = False
+    strict: bool = False
+    record: bool = False
+    run_dir: Path | None = None
+
+
+def checked(
+    *,
+    every_n_steps: int,
+    norm_type: float,
+    max_points: int,
+    detectors: Sequence[AbstractDetector] | None,
+    detail: Detail,
+    run_dir: str | Path | None = None,
+    **flags: bool,
+) -> Settings:
+    """Give the settings, once every argument was looked at: a mistake is said where it was typed.
+
+    Raises:
+        ValueError, TypeError: an argument that can't be meant.
+    """
+    if detail not in DETAILS:
+        raise ValueError(f"detail needs to be one of {', '.join(DETAILS)}, got {detail!r}.")
+    for name, flag in flags.items():
+        if not isinstance(flag, bool):
+            raise TypeError(f"{name} needs to be True or False, got {flag!r}.")
+    return Settings(
+        every_n_steps=whole_number("every_n_steps", every_n_steps, 1),
+        norm_type=norm_order(norm_type),
+        max_points=whole_number("max_points", max_points, 2),
+        detectors=detector_objects(detectors),
+        detail=detail,
+        run_dir=None if run_dir is None else Path(run_dir),
+        **flags,
+    )
+
+
+def joined(wanted: Sequence[tuple[str, Settings]]) -> Settings:
+    """Give what serves all of the callbacks, named by their classes.
+
+    Raises:
+        ValueError: two of them want what one guard can't give both.
+    """
+    (first_name, first), *others = wanted
+    for name, other in others:
+        for field in SHARED:
+            a, b = getattr(first, field), getattr(other, field)
+            if a != b:
+                raise ValueError(
+                    f"The callbacks of one Trainer share one guard: {first_name} has {field}={a}, {name} has "
+                    f"{field}={b}. Give them the same."
+                )
+        if first.run_dir and other.run_dir and first.run_dir != other.run_dir:
+            raise ValueError(
+                f"The callbacks of one Trainer write one run record: {first_name} has run_dir={first.run_dir}, {name} "
+                f"has {other.run_dir}. Give one of them."
+            )
+    everything = [settings for _, settings in wanted]
+    finest = max(everything, key=lambda s: DETAILS.index(s.detail)).detail
+    any_of = {f.name: any(getattr(s, f.name) for s in everything) for f in fields(Settings) if f.type == "bool"}
+    return Settings(
+        **{field: getattr(first, field) for field in SHARED},
+        **any_of,
+        detectors=max((s.detectors for s in everything), key=len),
+        detail=finest,
+        run_dir=next((s.run_dir for s in everything if s.run_dir), None),
+    )
