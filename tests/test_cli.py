@@ -2,43 +2,59 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import gradguard
 from gradguard.cli import main
 
 
-def test_the_demo_finds_the_sick_network_out_and_the_cured_one_healthy() -> None:
-    done = subprocess.run([sys.executable, "-m", "gradguard", "demo"], capture_output=True, text=True, check=False)
+def test_the_demo_finds_the_sick_network_out_and_the_cured_one_healthy(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "gradguard", "demo"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     sick, _, cured = done.stdout.partition("Cure, ")
-    assert "460/460" in sick, "a progress bar"
-    assert "[critical] vanishing_depth in layer1, layer2" in sick
+    assert "Epoch 19: 100%" in sick, "a progress bar"
+    assert "gradguard/norm=" in sick
+    assert "[critical] vanishing_depth in network.layer1, network.layer2" in sick
+    assert "[critical] vanishing_depth" in done.stderr, "said at once, too"
     assert "mean size of each layer's weight gradients" in " ".join(sick.split())
-    assert "nothing: the gradients are healthy." in cured
+    assert "Verdict: healthy, by 7 rules." in cured
     accuracy = [float(line.split("%")[0].split()[-1]) for line in done.stdout.splitlines() if "test accuracy" in line]
     assert accuracy[0] < 20
     assert accuracy[1] > 90
-    assert cured.rstrip().splitlines()[-1].endswith("healthy")
+    (logs,) = re.findall(r"tensorboard --logdir (\S+)", done.stdout)
+    curves = EventAccumulator(str(tmp_path / logs / "sick" / "version_0")).Reload()
+    assert len(curves.Scalars("gradguard/grad_norm/network.layer1")) == 16  # steps 1 to 4, 8, 16, 32 and every 50th
+    assert "vanishing_depth" in str(curves.Tensors("gradguard/finding/vanishing_depth/text_summary"))
+    (line,) = re.findall(r"gradguard\.record\.read\(.*\)\.to_frame\(\)", done.stdout)
+    code = f"import gradguard.record; print(len({line}))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert int(shown.stdout) > 460
 
 
 @pytest.mark.parametrize("seed", range(1, 6))
-def test_the_demo_does_not_hang_on_one_seed(seed: int, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["demo", "--seed", str(seed)]) == 0
+def test_the_demo_does_not_hang_on_one_seed(seed: int, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["demo", "--seed", str(seed), "--logs", str(tmp_path)]) == 0
     assert "healthy" in capsys.readouterr().out
 
 
-def test_a_demo_that_could_not_show_it_says_so_by_its_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["demo", "--epochs", "1"]) == 1  # 23 steps: too few for a verdict
+def test_a_demo_that_could_not_show_it_says_so_by_its_exit_status(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["demo", "--epochs", "1", "--logs", str(tmp_path)]) == 1  # 23 steps: too few for a verdict
     assert "nothing found" in capsys.readouterr().out
 
 
-def test_without_scikit_learn_the_mend_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(SystemExit, match=r"needs scikit-learn: pip install 'gradguard\[demo\]'"):
+@pytest.mark.parametrize("missing", ["sklearn.datasets", "tensorboard"])
+def test_what_the_demo_lacks_is_named_with_the_mend(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(SystemExit, match=rf"needs {missing}: pip install 'gradguard\[demo\]'"):
         main(["demo"])
 
 

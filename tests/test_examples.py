@@ -14,6 +14,14 @@ SAYS = {
     "fabric": ["optimizer (AdamW): 200 steps", "Verdict: healthy, by 7 rules."],
     "gan": ["g (Adam): 300 steps, 4 parameters", "d (Adam): 300 steps, 4 parameters", "Verdict: healthy, by 7 rules."],
     "amp_scaler": ["fp16 overflows, skipped by the loss scaler: ", "Verdict: healthy, by 7 rules."],
+    "lightning_trainer": ["optimizer (AdamW): 285 steps", "Verdict: healthy, by 7 rules.", "largest norm: "],
+    "lightning_cli": ["optimizer (AdamW): 200 steps", "Verdict: healthy, by 2 rules."],
+    "lightning_manual": [
+        "generator (Adam): 300 steps, 4 parameters",
+        "critic (Adam): 300 steps, 4 parameters",
+        "['gradguard/critic/grad_norm/total', 'gradguard/generator/grad_norm/total']",
+    ],
+    "lightning_resume": ["in the record: 200 steps\n", "in the record: 500 steps, finished on cpu"],
     "already_clips": ["clipped_upstream", "largest norm seen: 0.5", "largest norm seen: 5"],
 }
 
@@ -23,10 +31,10 @@ def test_every_example_is_tested() -> None:
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_example(path: Path) -> None:
+def test_example(path: Path, tmp_path: Path) -> None:
     source = path.read_text()
     assert len(source.splitlines()) <= 40
     assert source.startswith('"""')
-    done = subprocess.run([sys.executable, path], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, path], capture_output=True, text=True, check=True, cwd=tmp_path)
     for sentence in SAYS[path.stem]:
         assert sentence in done.stdout

@@ -25,8 +25,9 @@ FLOORS = {
     "guard": 7,
     "repair": 8,
     "metrics": 9,
-    **dict.fromkeys(("lightning", "integrations", "demo"), 10),
-    **dict.fromkeys(("cli", "autoload"), 11),
+    **dict.fromkeys(("lightning", "integrations"), 10),
+    **dict.fromkeys(("demo", "autoload"), 11),
+    "cli": 12,
 }
 
 

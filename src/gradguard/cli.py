@@ -18,11 +18,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     demo.add_argument("--epochs", type=_positive, default=20, help="passes over the data, each time (default: 20)")
     demo.add_argument("--seed", type=int, default=0, help="of the weights and of the order of the data (default: 0)")
+    demo.add_argument("--logs", default="gradguard_demo", help="folder for logs and records (default: gradguard_demo)")
     chosen = parser.parse_args(arguments)
 
-    from gradguard.demo import demo as run_demo  # here, so that --help and --version need not load scikit-learn
+    from gradguard.demo import demo as run_demo  # here, so that --help and --version need not load Lightning
 
-    return run_demo(epochs=chosen.epochs, seed=chosen.seed)
+    return run_demo(epochs=chosen.epochs, seed=chosen.seed, logs=chosen.logs)
 
 
 def _positive(text: str) -> int:
