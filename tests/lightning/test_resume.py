@@ -18,7 +18,10 @@ from tests.lightning.loops import BATCH, Plain, Stateful, Two, loader, trainer, 
 from tests.lightning.test_strict import rows
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*loaded checkpoint was produced with Lightning", "ignore:Experiment logs directory"
+    "ignore:Checkpoint directory",
+    "ignore:Experiment logs directory",
+    "ignore:Be aware that when using .ckpt_path.",
+    "ignore:Using ModelCheckpoint with manual optimization",
 )
 
 

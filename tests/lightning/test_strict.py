@@ -36,6 +36,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.filterwarnings("ignore:Be aware that when using .ckpt_path.", "ignore:You're resuming from a checkpoint")
 def test_a_critical_finding_stops_a_strict_fit_with_a_checkpoint_saved_and_the_loggers_closed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -156,6 +157,7 @@ def test_a_record_is_never_written_over_another(tmp_path: Path) -> None:
         assert len(read(home / name).history["loss"].steps) == 12
 
 
+@pytest.mark.filterwarnings("ignore:Experiment logs directory")
 def test_a_folder_that_can_not_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RecordError, match=r"can't be written to .*file.*Choose another run_dir"):

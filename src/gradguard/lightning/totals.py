@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from typing import final
+from collections.abc import Mapping
+from typing import Any, final
 
+import torch
 from torch import Tensor
 
-from gradguard.metrics import GradNormLast, GradNormMax, GradNormMean, NonFiniteShare, OverflowCount
+from gradguard.metrics import GradNormLast, GradNormMax, GradNormMean, NonFiniteShare, OverflowCount, UpdateRatio
+
+
+NAMES = (
+    "grad_norm/total",
+    "grad_norm/mean",
+    "grad_norm/max",
+    "update_ratio/mean",
+    "non_finite_share",
+    "overflows",
+)
 
 
 @final
@@ -15,29 +27,40 @@ class Totals:
 
     def __init__(self) -> None:
         alone = {"sync_on_compute": False}  # they are equal on all ranks already
-        self.norms = {
-            "grad_norm/total": GradNormLast(**alone),
-            "grad_norm/mean": GradNormMean(**alone),
-            "grad_norm/max": GradNormMax(**alone),
-        }
-        self.non_finite, self.overflows = NonFiniteShare(**alone), OverflowCount(**alone)
+        self.norms = (GradNormLast(**alone), GradNormMean(**alone), GradNormMax(**alone))
+        self.ratio, self.share, self.overflows = UpdateRatio(**alone), NonFiniteShare(**alone), OverflowCount(**alone)
+        self.metrics = dict(zip(NAMES, (*self.norms, self.ratio, self.share, self.overflows), strict=True))
+        for metric in self.metrics.values():
+            metric.persistent(True)
         self.steps = 0
 
-    def update(self, totals: Tensor, overflow: Tensor) -> None:
-        """Take in the totals [R] of some steps, and which of these [R] a loss scaler skipped."""
+    def update(self, totals: Tensor, overflow: Tensor, ratios: Tensor) -> None:
+        """Take in the totals of some steps, which of them a loss scaler skipped, and the ratios of the sampled ones."""
         self.steps += len(totals)
-        for metric in self.norms.values():
+        for metric in self.norms:
             metric.update(totals[~overflow])
-        self.non_finite.update(totals, overflow)
+        self.share.update(totals, overflow)
         self.overflows.update(overflow)
+        self.ratio.update(ratios)
 
     def since_last_time(self) -> dict[str, float]:
         """Give the values, and begin anew; nothing where there was no step."""
         if not self.steps:
             return {}
-        metrics = {**self.norms, "non_finite_share": self.non_finite, "overflows": self.overflows}
-        values = {name: float(metric.compute()) for name, metric in metrics.items()}
-        for metric in metrics.values():
+        values = {name: float(metric.compute()) for name, metric in self.metrics.items()}
+        for metric in self.metrics.values():
             metric.reset()
         self.steps = 0
         return values
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give the sums so far."""
+        return {"steps": self.steps, **{name: dict(metric.state_dict()) for name, metric in self.metrics.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from them."""
+        self.steps = state["steps"]
+        for name, metric in self.metrics.items():
+            metric.load_state_dict(state[name])
+        nothing = torch.zeros(0)
+        self.update(nothing, nothing.bool(), nothing)  # torchmetrics does not know a loaded state from an empty one
