@@ -17,6 +17,7 @@ import torch
 from pytorch_lightning.utilities import grad_norm
 from torch import Tensor, nn
 
+from benchmarks.overhead_lightning import inside_lightning
 from benchmarks.timing import interval, machine, microseconds, ratio, rounds, table
 from gradguard import Guard
 
@@ -212,11 +213,18 @@ def growth(n: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=40)
-    n = parser.parse_args().rounds
+    parser.add_argument("--only", choices=["loop", "growth", "lightning"], help="one part of it")
+    chosen = parser.parse_args()
+    n, only = chosen.rounds, chosen.only
     print(f"# Overhead\n\n{machine()}")
-    compare("Small LSTM", small_lstm, 6 * n)  # short steps: many turns for the same precision
-    compare("12-layer transformer", transformer, n)
-    growth(max(3, n // 4))
+    if only in (None, "loop"):
+        compare("Small LSTM", small_lstm, 6 * n)  # short steps: many turns for the same precision
+        compare("12-layer transformer", transformer, n)
+    if only in (None, "growth"):
+        growth(max(3, n // 4))
+    if only in (None, "lightning"):
+        inside_lightning("Small LSTM", small_lstm, n)
+        inside_lightning("12-layer transformer", transformer, max(3, n // 4))
 
 
 if __name__ == "__main__":

@@ -6,22 +6,33 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
+from pytorch_lightning.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
 
 from gradguard import Guard
 from gradguard.detect import default_detectors
 from gradguard.detect.finding import Symptom
+from gradguard.lightning import GradGuard
 from tests.guard.loops import batches, loss_of, mlp
+from tests.lightning.loops import Plain, loader, trainer
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-def test_every_python_block_runs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_python_block_runs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert blocks
+    assert len(blocks) == 3
     for block in blocks:
         exec(compile(block, "README.md", "exec"), {})
-    assert "Verdict: healthy, by 7 rules." in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert out.count("Verdict: healthy, by 7 rules.") == 2
+    assert "finished {'gradguard'" in out
 
 
 def test_every_link_leads_somewhere() -> None:
@@ -43,8 +54,6 @@ def test_the_table_of_symptoms_is_that_of_the_default_detectors() -> None:
 
 def test_the_table_of_series_is_that_of_the_history() -> None:
     model = mlp()
-    import torch
-
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     guard = Guard(model, optimizer)
     loss = loss_of(model, batches(1)[0])
@@ -52,9 +61,29 @@ def test_the_table_of_series_is_that_of_the_history() -> None:
     loss.backward()
     optimizer.step()
     guard.diagnose()
-    rows = set(re.findall(r"^\| `([\w/<>]+)` \|", README, re.MULTILINE)) - {s.value for s in Symptom}
+    section = README.split("## What is measured")[1].split("## ")[0]
+    rows = set(re.findall(r"^\| `([\w/<>]+)` \|", section, re.MULTILINE))
     kinds = {re.sub(r"/\d\.\w+$", "/<parameter>", key) for key in guard.history}
     assert kinds == {row for row in rows if "/" in row or row == "loss"}
+
+
+def test_the_table_of_what_is_logged_is_what_a_trainer_logs(tmp_path: Path) -> None:
+    section = README.split("### What is logged")[1].split("## ")[0]
+    first_column = "".join(line.split("|")[1] for line in section.splitlines() if line.startswith("| `"))
+    documented = set(re.findall(r"`(gradguard/[^`]+)`", first_column))
+
+    module = Plain()
+    module.net = nn.Sequential(*[m for _ in range(8) for m in (nn.Linear(6, 6), nn.Sigmoid())], nn.Linear(6, 1))
+    callback = GradGuard(histograms=True, prog_bar=True)
+    fit = trainer([callback], max_epochs=1, logger=TensorBoardLogger(tmp_path), log_every_n_steps=50)
+    fit.fit(module, loader(60))
+    tags = EventAccumulator(fit.log_dir).Reload().Tags()
+    logged = {tag.removesuffix("/text_summary") for kind in ("scalars", "histograms", "tensors") for tag in tags[kind]}
+    logged |= {key for key in fit.progress_bar_metrics if key.startswith("gradguard/")}
+    logged = {re.sub(r"net\.\d+\.\w+", "<parameter>", key) for key in logged}
+    logged = {re.sub(r"net\.\d+", "<module>", key) for key in logged}
+    logged = {re.sub(r"finding/\w+", "finding/<symptom>", key) for key in logged}
+    assert {key for key in logged if key.startswith("gradguard/")} == documented
 
 
 def test_the_commands_are_those_of_run_py() -> None:

@@ -112,7 +112,7 @@ class Stateful(DataLoader):
         return {"at": self.at}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self.start = state["at"]
+        self.start = state["at"] % len(self)  # 0 where the epoch was over
 
 
 def trainer(callbacks: list[Any], **options: Any) -> Trainer:

@@ -56,18 +56,21 @@ class Finding:
         """What to try, in the order in which the field would try it."""
         return ADVICE.get(self.symptom, ())
 
-    def __str__(self) -> str:
+    @property
+    def headline(self) -> str:
+        """What, where, since when and why, without the numbers and the advice."""
         steps = f"steps {self.first_step} to {self.last_step}"
         if self.first_step == self.last_step:
             steps = f"step {self.first_step}"
         still = "ongoing" if self.active else "over"
+        head = f"[{self.severity.value}] {self.symptom.value} in {_listed(self.where)}: {steps}, {still}"
+        return _wrapped(head, "", "  ") + "\n" + _wrapped(self.explanation, "  ", "  ")
+
+    def __str__(self) -> str:
         numbers = "; ".join(f"{name} {_number(value)}" for name, value in self.evidence.items())
         return "\n".join(
             [
-                _wrapped(
-                    f"[{self.severity.value}] {self.symptom.value} in {_listed(self.where)}: {steps}, {still}", "", "  "
-                ),
-                _wrapped(self.explanation, "  ", "  "),
+                self.headline,
                 *([_wrapped(f"evidence: {numbers}", "  ", "    ")] if numbers else []),
                 *(["  try first:"] if self.advice else []),
                 *(_wrapped(f"{i}. {sentence}", "    ", "       ") for i, sentence in enumerate(self.advice, start=1)),

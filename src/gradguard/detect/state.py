@@ -46,8 +46,8 @@ def to_plain(value: Any) -> Any:
         return value.state_dict()
     kind = type(value).__name__
     if kind in _CONTAINERS:
-        items = sorted(value) if isinstance(value, set | frozenset) else value
-        return {"is": kind, "value": [to_plain(item) for item in items]}
+        items = [to_plain(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
+        return {"is": kind, "value": items, **({"maxlen": value.maxlen} if isinstance(value, deque) else {})}
     if isinstance(value, dict):
         return {"is": "dict", "value": [[to_plain(key), to_plain(item)] for key, item in value.items()]}
     if _SAVED.get(kind) is type(value):
@@ -65,13 +65,15 @@ def from_plain(plain: Any, current: Any = None) -> Any:
         current.load_state_dict(plain)
         return current
     if not isinstance(plain, dict):
-        return plain.clone() if isinstance(plain, Tensor) else plain
+        return plain.to("cpu", copy=True) if isinstance(plain, Tensor) else plain  # wherever the checkpoint was loaded
     kind, value = plain["is"], plain["value"]
     if kind == "dict":
         return {from_plain(key): from_plain(item) for key, item in value}
     if kind in _CONTAINERS:
         items = [from_plain(item) for item in value]
-        return deque(items, current.maxlen) if isinstance(current, deque) else _CONTAINERS[kind](items)
+        if kind == "deque":
+            return deque(items, current.maxlen if isinstance(current, deque) else plain["maxlen"])
+        return _CONTAINERS[kind](items)
     cls = _SAVED[kind]
     return cls(value) if issubclass(cls, Enum) else cls(*map(from_plain, value))
 

@@ -72,6 +72,7 @@ def _histogram(tensor: Any, bins: int) -> tuple[Tensor, ...]:
     x = torch.where(finite, x, low)
     width = torch.where(high > low, high - low, 1.0)
     place = ((x - low) / width * bins).long().clamp(0, bins - 1)
-    counts = torch.zeros(bins, device=x.device).scatter_add_(0, place, finite.float())
+    # In int32: adding 1 to a float32 that has reached 2^24 changes nothing.
+    counts = torch.zeros(bins, dtype=torch.int32, device=x.device).scatter_add_(0, place, finite.int()).float()
     kept = torch.where(finite, x, 0.0)
     return counts, low, high, kept.sum(), kept.square().sum()

@@ -189,12 +189,16 @@ class Guard:
         """Bring what was measured to the host and judge it now, on all processes at once. Host sync: one per device."""
         self._tracks.flush(together=True)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, *, together: bool = True) -> dict[str, Any]:
         """Give everything that was measured and found, for a checkpoint: loads under ``weights_only=True``.
 
         A guard that loads it goes on bit for bit as this one would have. Host sync: one per device.
+
+        Args:
+            together: whether all processes call this now; else, where losses are reduced, what came after the last
+                flush is left out.
         """
-        self.flush()
+        self._tracks.flush(together=together)
         return {"version": 1, "tracks": self._tracks.state_dict(), "journal": self._journal.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

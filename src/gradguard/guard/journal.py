@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
-from gradguard.detect import Block, Finding
-from gradguard.record import Event, History, Points, RunWriter, check_folder, event_from_plain, event_to_plain, rows
+from gradguard.detect import Block, Finding, Layout
+from gradguard.record import (
+    Event,
+    History,
+    Points,
+    RunWriter,
+    check_folder,
+    event_from_plain,
+    event_to_plain,
+    finding_from_plain,
+    finding_to_plain,
+    layout_from_plain,
+    layout_to_plain,
+    rows,
+)
 
 RESERVED = frozenset({"total", "clipped", "mean", "max"})  # names under grad_norm/ that are not parameters
 EVENTS = 1000  # most events that are kept
@@ -46,6 +59,8 @@ class Journal:
     def __init__(self, points: int, folder: Path | None, device: str) -> None:
         self.history = History(points)
         self.events: list[Event] = []
+        self.layouts: dict[str, Layout] = {}  # by optimizer, as at its last flush; and what was found until then
+        self.findings: dict[str, list[Finding]] = {}
         self.listeners: list[Callable[[Flush], None]] = []
         self.run, self.folder, self.device = uuid.uuid4().hex, folder, device
         self.kinds: dict[str, set[tuple[str, str, bool]]] = {}  # what was found at each optimizer's last flush
@@ -62,7 +77,13 @@ class Journal:
         """
         if self.folder is not None and not self.opened:
             self.writer = RunWriter(
-                self.folder, run=self.run, history=self.history, events=self.events, device=self.device
+                self.folder,
+                run=self.run,
+                device=self.device,
+                history=self.history,
+                events=self.events,
+                layouts=self.layouts,
+                findings=self.findings,
             )
         self.opened = True
 
@@ -73,9 +94,11 @@ class Journal:
         before = self.kinds.get(optimizer, set())
         self.kinds[optimizer] = {event.kind for event in events}
         events = tuple(event for event in events if event.kind not in before)
-        self.events += events[: max(0, EVENTS - len(self.events))]
+        self._remember(events)
+        self.layouts[optimizer], self.findings[optimizer] = block.layout, list(findings)
         if self.writer is not None:
             self.writer.layout(block.layout)
+            self.writer.findings(optimizer, findings)
         for group, columns, points in tables_of(block):
             self.history.extend(prefix + group, columns, points)
             if self.writer is not None:
@@ -87,27 +110,38 @@ class Journal:
         for listener in self.listeners:
             listener(Flush(optimizer, prefix, block, events))
 
+    def _remember(self, events: Iterable[Event]) -> None:
+        self.events += events
+        while len(self.events) > EVENTS:  # a finding that comes and goes: the oldest that a later one supersedes goes
+            about = [(event.finding.optimizer, event.finding.symptom) for event in self.events]
+            del self.events[next((i for i, key in enumerate(about) if key in about[i + 1 :]), 0)]
+
     def close(self, status: str) -> None:
         """End the record."""
         if self.writer is not None:
             self.writer.close(status)
 
     def state_dict(self) -> dict[str, Any]:
-        """Give the run's name, its history and its events."""
+        """Give the run's name, its history, its events, and how its parameters and findings stand."""
         return {
             "run": self.run,
             "history": self.history.state_dict(),
             "events": [event_to_plain(event) for event in self.events],
+            "layouts": [layout_to_plain(layout) for layout in self.layouts.values()],
+            "findings": {name: [finding_to_plain(f) for f in found] for name, found in self.findings.items()},
             "kinds": {name: sorted(map(list, kinds)) for name, kinds in self.kinds.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Become the journal that gave this state; the record goes on from there with the next step."""
-        self.history.load_state_dict(state["history"])
-        self.events[:] = map(event_from_plain, state["events"])
-        self.kinds = {name: {(s, v, bool(a)) for s, v, a in kinds} for name, kinds in state["kinds"].items()}
         self.close("rolled back")
         self.run, self.writer, self.opened = str(state["run"]), None, self.folder is None
+        self.history.load_state_dict(state["history"])
+        self.events = [event_from_plain(event) for event in state["events"]]
+        layouts = map(layout_from_plain, state["layouts"])
+        self.layouts = {layout.optimizer: layout for layout in layouts}
+        self.findings = {name: [finding_from_plain(f) for f in found] for name, found in state["findings"].items()}
+        self.kinds = {name: {(s, v, bool(a)) for s, v, a in kinds} for name, kinds in state["kinds"].items()}
 
 
 def tables_of(block: Block) -> list[tuple[str, tuple[str, ...], Points]]:

@@ -6,6 +6,7 @@ Shape legend: S = sampled steps, N = parameters, M = modules.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -38,7 +39,7 @@ def by_parameter(block: Block) -> Sampled:
     samples = block.samples
     rows = torch.searchsorted(block.steps, samples.steps)
     kept = ~block.overflow[rows]
-    names = tuple(_free(name, "param") for name in block.layout.names)
+    names = _free(block.layout.names, "param")
     return Sampled(
         samples.steps[kept],
         names,
@@ -58,7 +59,7 @@ def by_module(block: Block) -> Sampled:
     moved, were = _joined(moved, of, len(layers), 2.0), _joined(were, of, len(layers), 2.0)
     return Sampled(
         steps,
-        tuple(_free(layer or "_root_", "module") for layer in layers),
+        _free([layer or "_root_" for layer in layers], "module"),
         _joined(grads, of, len(layers), block.layout.norm_type),
         _joined(weights, of, len(layers), 2.0),
         torch.where(were > 0, moved / were, torch.nan),
@@ -75,6 +76,12 @@ def _joined(norms: Tensor, of: Tensor, n: int, p: float) -> Tensor:
     return factor * nothing.index_add(1, of, (norms / factor[:, of]) ** p) ** (1 / p)
 
 
-def _free(name: str, kind: str) -> str:
-    """Keep a module that is called ``mean`` apart from the mean of the gradient norms."""
-    return f"{kind}.{name}" if name in RESERVED else name
+def _free(names: Sequence[str], kind: str) -> tuple[str, ...]:
+    """Keep a module that is called ``mean`` apart from the mean of the gradient norms, and from ``module.mean``."""
+    taken, free = RESERVED.union(names), []
+    for name in names:
+        spelled = f"{kind}.{name}" if name in RESERVED else name
+        while spelled != name and spelled in taken:
+            spelled = f"{kind}.{spelled}"
+        free.append(spelled)
+    return tuple(free)

@@ -45,8 +45,8 @@ class Track:
         prefix: str,
     ) -> None:
         self.optimizer, self.name, self.models = optimizer, name, models
-        self.every, self.norm_type, detectors, self.reduce_losses = settings
-        self.detectors = tuple(copy.deepcopy(d) for d in detectors)
+        self.every, self.norm_type, self.fresh, self.reduce_losses = settings
+        self.detectors = tuple(copy.deepcopy(d) for d in self.fresh)
         self.journal, self.reader, self.prefix = journal, reader, prefix
         self.step = self.overflows = self.non_finite = 0
         self.rows: list[Row] = []
@@ -160,8 +160,10 @@ class Track:
         for name in _COUNTERS:
             setattr(self, name, state[name])
         self.rows, self.samples, self.probe, self.taken = [], [], None, None
-        names, parameters = set(state["names"]), known_parameters(self.models)
-        self._lay_out(self.known | {i for i, at in parameters.items() if at.name in names})
+        ids = {name: id(p) for p, name in zip(self.params, self.layout.names, strict=True)}
+        ids |= {at.name: i for i, at in known_parameters(self.models).items()}
+        self._lay_out(frozenset(ids[name] for name in state["names"] if name in ids))
+        self.detectors = tuple(copy.deepcopy(d) for d in self.fresh)
         unread = list(state["detectors"])
         for detector in self.detectors:
             of_kind = [one for one in unread if one["kind"] == type(detector).__name__]

@@ -6,16 +6,15 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from pytorch_lightning import Callback
 
 from gradguard.guard import Guard
+from gradguard.lightning.optimizers import named_optimizers
 from gradguard.lightning.session import Session
 from gradguard.lightning.settings import Settings, joined
 
 logger = logging.getLogger("gradguard")
-_SESSIONS: WeakKeyDictionary[Any, Session] = WeakKeyDictionary()
 _TREES: tuple[type, ...] = (Callback,)
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ class AbstractGuardCallback(_Callback, ABC):
         self.guard: Guard | None = None
         self.is_automatic = False  # made by an entry point: yields to what the user passed
         self._state: Mapping[str, Any] = {}  # of a checkpoint, until there is a guard to load it
-        self._is_first = False  # of the Trainer's: the one that passes the hooks on and saves the state
+        self._fit: Session | None = None  # of the first of a Trainer's callbacks, which passes the hooks on
 
     @abstractmethod
     def settings(self) -> Settings:
@@ -56,15 +55,14 @@ class AbstractGuardCallback(_Callback, ABC):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Make the session, once for all callbacks of the Trainer."""
         ours = _of(trainer)
-        if ours and ours[0] is self and trainer.optimizers:
+        if ours and ours[0] is self and named_optimizers(trainer, pl_module):
             state = next((callback._state for callback in ours if callback._state), {})
-            if not state and trainer.global_step and self.guard is not None:
-                state = self.guard.state_dict()  # the same Trainer goes on with another fit
+            if not state and trainer.global_step and self._fit is not None and self._fit.trainer is trainer:
+                state = self._fit.state_dict()  # the same Trainer goes on with another fit
             wanted = [(type(callback).__name__, callback.settings()) for callback in ours]
-            session = Session(trainer, pl_module, joined(wanted), state)
-            _SESSIONS[trainer] = session
+            self._fit = Session(trainer, pl_module, joined(wanted), state)
             for callback in ours:
-                callback.guard, callback._state, callback._is_first = session.guard, {}, callback is self
+                callback.guard, callback._state = self._fit.guard, {}
 
     def on_before_backward(self, trainer: Any, pl_module: Any, loss: Any) -> None:
         """Note the loss."""
@@ -84,23 +82,25 @@ class AbstractGuardCallback(_Callback, ABC):
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Close."""
         if session := self._session(trainer):
-            del _SESSIONS[trainer]
             session.end()
+
+    def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
+        """Tell the run."""
+        if session := self._session(trainer):
+            session.tell()
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Close, and tell the run as far as it got."""
         if session := self._session(trainer):
-            del _SESSIONS[trainer]
             try:
                 session.end(exception)
+                session.tell()
             except Exception:  # the fit's own exception goes on
                 logger.exception("The last steps could not be judged.")
 
     def state_dict(self) -> dict[str, Any]:
-        """Give the guard's state; one of the Trainer's callbacks is enough to hold it."""
-        if self.guard is None:
-            return dict(self._state)
-        return self.guard.state_dict() if self._is_first else {}
+        """Give what a resumed fit goes on from; of a Trainer's callbacks, the first one saves it."""
+        return dict(self._state) if self._fit is None else self._fit.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep a checkpoint's state for the guard to come."""
@@ -108,13 +108,11 @@ class AbstractGuardCallback(_Callback, ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the guard behind, which hangs on an optimizer: a copy begins with what it had seen."""
-        state = {**vars(self), "guard": None}
-        if self.guard is not None and self._is_first:
-            state["_state"] = self.guard.state_dict()
-        return state
+        state = self._state if self._fit is None else self._fit.state_dict(together=False)  # a rank may copy alone
+        return {**vars(self), "guard": None, "_fit": None, "_state": state}
 
     def _session(self, trainer: Any) -> Session | None:
-        return _SESSIONS.get(trainer) if self._is_first else None
+        return self._fit if self._fit is not None and self._fit.trainer is trainer else None
 
 
 def _of(trainer: Any) -> list[AbstractGuardCallback]:

@@ -2,61 +2,63 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
 import torch
+from torch import Tensor
 
 from gradguard.errors import GradGuardWarning
 from gradguard.functional import Histograms
+from gradguard.lightning.keys import Keys
+
+_KINDS = ("numbers", "texts", "histograms")
 
 
 @final
 class Dashboards:
     """Writes scalars to every logger, text and histograms to those that have them.
 
+    A logger that fails at numbers gets nothing more; one that fails at texts or histograms keeps the rest.
+
     Args:
         loggers: of either Lightning, or anything with ``log_metrics``.
+        key: spells the names.
     """
 
-    def __init__(self, loggers: Sequence[Any]) -> None:
-        self.loggers = list(loggers)
+    def __init__(self, loggers: Sequence[Any], key: Keys) -> None:
+        self.key = key
+        self.takers = {kind: list(loggers) for kind in _KINDS}
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Write numbers; NaN and Inf as they are."""
-        metrics = {key_of(name): value for name, value in values.items()}
+        metrics = {self.key(name): value for name, value in values.items()}
         if metrics:
-            self._each(lambda logger: logger.log_metrics(metrics, step=step))
+            self._each("numbers", lambda logger: logger.log_metrics(metrics, step=step))
 
     def text(self, name: str, text: str, step: int) -> None:
         """Write a paragraph where the logger can show one: TensorBoard, W&B, MLflow, Comet."""
-        self._each(lambda logger: _write_text(logger, key_of(name), text, step))
+        self._each("texts", lambda logger: _write_text(logger, self.key(name), text, step))
 
     def histograms(self, names: Sequence[str], of: Histograms, step: int) -> None:
         """Write histograms where the logger can show them: TensorBoard, W&B."""
-        for row, name in enumerate(names):
-            one = Histograms(*(field[row] for field in of))
-            self._each(lambda logger, n=name, one=one: _write_histogram(logger, key_of(n), one, step))  # type: ignore[misc]  # defaults bind the loop's values
+        each = {self.key(name): Histograms(*(field[row] for field in of)) for row, name in enumerate(names)}
+        self._each("histograms", lambda logger: _write_histograms(logger, each, step))
 
-    def _each(self, write: Callable[[Any], None]) -> None:
-        for logger in list(self.loggers):
+    def _each(self, kind: str, write: Callable[[Any], None]) -> None:
+        for logger in list(self.takers[kind]):
             try:
                 write(logger)
             except Exception as error:
-                self.loggers.remove(logger)
+                for lost in _KINDS if kind == "numbers" else (kind,):
+                    self.takers[lost] = [taker for taker in self.takers[lost] if taker is not logger]
                 warnings.warn(
-                    f"{type(logger).__name__} gets no more of GradGuard's numbers, it failed: "
+                    f"{type(logger).__name__} gets no more of GradGuard's {kind}, it failed: "
                     f"{type(error).__name__}: {error}. Training goes on.",
                     GradGuardWarning,
                     stacklevel=2,
                 )
-
-
-def key_of(name: str) -> str:
-    """Spell a name as every backend takes it: letters, digits and ``_./-``, below ``gradguard/``."""
-    return "gradguard/" + re.sub(r"[^A-Za-z0-9_./-]", "_", name)
 
 
 def _is(logger: Any, name: str) -> bool:
@@ -74,22 +76,26 @@ def _write_text(logger: Any, key: str, text: str, step: int) -> None:
         logger.experiment.add_text(key, "```text\n" + text + "\n```", step)
 
 
-def _write_histogram(logger: Any, key: str, one: Histograms, step: int) -> None:
-    low, high, total, squares = map(float, (one.lows, one.highs, one.sums, one.squares))
-    edges = torch.linspace(low, high, len(one.counts) + 1, dtype=torch.float64)
+def _write_histograms(logger: Any, each: Mapping[str, Histograms], step: int) -> None:
     if _is(logger, "WandbLogger"):
         import wandb
 
-        logger.log_metrics({key: wandb.Histogram(np_histogram=(one.counts.numpy(), edges.numpy()))}, step=step)
+        pairs = {key: (one.counts.numpy(), _edges(one).numpy()) for key, one in each.items()}
+        logger.log_metrics({key: wandb.Histogram(np_histogram=pair) for key, pair in pairs.items()}, step=step)
     elif hasattr(getattr(logger, "experiment", None), "add_histogram_raw"):
-        logger.experiment.add_histogram_raw(
-            key,
-            min=low,
-            max=high,
-            num=float(one.counts.sum()),
-            sum=total,
-            sum_squares=squares,
-            bucket_limits=edges[1:].tolist(),
-            bucket_counts=one.counts.tolist(),
-            global_step=step,
-        )
+        for key, one in each.items():
+            logger.experiment.add_histogram_raw(
+                key,
+                min=float(one.lows),
+                max=float(one.highs),
+                num=float(one.counts.sum()),
+                sum=float(one.sums),
+                sum_squares=float(one.squares),
+                bucket_limits=_edges(one)[1:].tolist(),
+                bucket_counts=one.counts.tolist(),
+                global_step=step,
+            )
+
+
+def _edges(one: Histograms) -> Tensor:
+    return torch.linspace(float(one.lows), float(one.highs), len(one.counts) + 1, dtype=torch.float64)

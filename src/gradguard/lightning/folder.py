@@ -18,19 +18,26 @@ def default_folder(trainer: Any, run: str | None) -> Path | None:
     """
     if not trainer.loggers:
         return None
-    logger = trainer.loggers[0]
-    # The folder of Lightning's own checkpoints.
+    try:
+        folder = _free(_home(trainer.loggers[0], trainer), run)
+        check_folder(folder)
+    except Exception as error:  # nobody asked for this folder, and some loggers ask a server: no reason to stop
+        warnings.warn(f"There will be no run record: {error}", GradGuardWarning, stacklevel=2)
+        return None
+    return folder
+
+
+def _home(logger: Any, trainer: Any) -> Path:
+    """Give the folder of Lightning's own checkpoints."""
     version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"
-    home = Path(logger.save_dir or trainer.default_root_dir) / str(logger.name) / version
+    return Path(logger.save_dir or trainer.default_root_dir) / str(logger.name) / version
+
+
+def _free(home: Path, run: str | None) -> Path:
     folder, number = home / "gradguard", 1
     while (folder / NAME).exists() and _run(folder) != run:
         number += 1
         folder = home / f"gradguard-{number}"
-    try:
-        check_folder(folder)
-    except RecordError as error:  # nobody asked for this folder: no reason to stop training
-        warnings.warn(f"There will be no run record: {error}", GradGuardWarning, stacklevel=2)
-        return None
     return folder
 
 

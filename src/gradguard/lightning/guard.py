@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Optional, Union, final
+from typing import Literal, Optional, Union, final
 
 from gradguard.detect import AbstractDetector
 from gradguard.lightning.base import AbstractGuardCallback
@@ -53,7 +53,7 @@ class GradGuard(AbstractGuardCallback):
         self,
         *,
         every_n_steps: int = 50,
-        norm_type: float = 2.0,
+        norm_type: Union[float, Literal["inf"]] = 2.0,  # noqa: UP007
         detectors: Optional[list[AbstractDetector]] = None,  # noqa: UP045
         detail: Detail = "module",
         histograms: bool = False,

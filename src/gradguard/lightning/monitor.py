@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Literal, Union, final
 
 from gradguard.lightning.base import AbstractGuardCallback
 from gradguard.lightning.settings import Detail, Settings, checked
@@ -35,7 +35,7 @@ class GradientMonitor(AbstractGuardCallback):
         self,
         *,
         every_n_steps: int = 50,
-        norm_type: float = 2.0,
+        norm_type: Union[float, Literal["inf"]] = 2.0,  # noqa: UP007  # LightningCLI reads it on every Python
         max_points: int = 1024,
         detail: Detail = "module",
         histograms: bool = False,

@@ -17,8 +17,9 @@ from gradguard.functional import Histograms, Measurement, histograms
 from gradguard.guard import Flush, Guard
 from gradguard.guard.hooks import innermost
 from gradguard.guard.modules import by_module, by_parameter
-from gradguard.lightning.dashboards import Dashboards, key_of
+from gradguard.lightning.dashboards import Dashboards
 from gradguard.lightning.folder import default_folder
+from gradguard.lightning.keys import Keys
 from gradguard.lightning.optimizers import named_optimizers
 from gradguard.lightning.settings import Settings
 from gradguard.lightning.totals import Totals
@@ -36,17 +37,20 @@ class Session:
         trainer: the Trainer, its optimizers made and its checkpoint restored.
         module: the LightningModule.
         settings: what the callbacks want together.
-        state: a guard's state from a checkpoint, or nothing.
+        state: another session's, from a checkpoint, or nothing.
     """
 
     def __init__(self, trainer: Any, module: Any, settings: Settings, state: Mapping[str, Any]) -> None:
         self.trainer, self.module, self.settings = trainer, module, settings
-        self.dashboards = Dashboards(trainer.loggers if trainer.is_global_zero else ())
+        self.key = Keys()
+        self.dashboards = Dashboards(trainer.loggers if trainer.is_global_zero else (), self.key)
         optimizers = named_optimizers(trainer, module)
         self.names = {id(optimizer): name for name, optimizer in optimizers.items()}
         self.totals = {name: Totals() for name in optimizers}
         self.axis: dict[str, dict[int, int]] = {name: {} for name in optimizers}  # x of the steps since the last flush
+        self.last_x, self.story = 0, ""
         self.last_total: dict[str, Tensor] = {}
+        self.measured_at: dict[str, int] = {}
         self.logged_at: dict[str, int] = {}
         self.reader = HostReader()
         self.critical: Finding | None = None  # to be raised once the batch is over
@@ -66,17 +70,25 @@ class Session:
         )
         self.guard.listen(self._take)
         if state:
-            self.guard.load_state_dict(state)
+            self.guard.load_state_dict(state["guard"])
+            for name, totals in self.totals.items():
+                totals.load_state_dict(state["totals"][name])
+
+    def state_dict(self, *, together: bool = True) -> dict[str, Any]:
+        """Give what a fit that is resumed goes on from; see :meth:`gradguard.Guard.state_dict`."""
+        guard = self.guard.state_dict(together=together)
+        return {"guard": guard, "totals": {name: totals.state_dict() for name, totals in self.totals.items()}}
 
     def _folder(self, state: Mapping[str, Any]) -> Path | None:
         if self.trainer.fast_dev_run or not self.trainer.is_global_zero:
             return None
         if self.settings.run_dir is not None or not self.settings.record:
             return self.settings.run_dir
-        return default_folder(self.trainer, state["journal"]["run"] if state else None)
+        return default_folder(self.trainer, state["guard"]["journal"]["run"] if state else None)
 
     def _mean_over_ranks(self, losses: Tensor) -> Tensor:
-        mean: Tensor = self.trainer.strategy.reduce(losses, reduce_op="mean")
+        strategy = self.trainer.strategy  # losses of nothing but overflows lie on the host, which NCCL can't reduce
+        mean: Tensor = strategy.reduce(losses.to(strategy.root_device), reduce_op="mean")
         return mean
 
     def record_loss(self, loss: Tensor) -> None:
@@ -92,21 +104,22 @@ class Session:
     def measure(self, optimizer: Any) -> None:
         """Measure the raw gradients of the step that this optimizer is about to make."""
         name = self.names.get(id(innermost(optimizer)))
-        if name is None:
-            return
+        if name is None or self.measured_at.get(name) == self.trainer.global_step:
+            return  # LBFGS evaluates its closure many times in one step; the first gradients are those of the step
+        self.measured_at[name] = self.trainer.global_step
         measurement = self.guard.measure(name)
         self.last_total[name] = measurement.total
         step = self.guard.steps[name] + 1
-        self.axis[name][step] = self._now()
-        if self.settings.histograms and step % self.settings.every_n_steps == 0:
+        self.axis[name][step] = self.last_x = self._now()
+        if self.settings.histograms and self.trainer.loggers and step % self.settings.every_n_steps == 0:
             self._log_histograms(name, measurement)
 
     def _log_histograms(self, name: str, measurement: Measurement) -> None:
         params = zip(measurement.names, measurement.params, strict=True)
         grads = {f"{self.prefix(name)}grad_histogram/{n}": p.grad for n, p in params if p.grad is not None}
         if grads:
-            scale = 1.0 if measurement.scale is None else measurement.scale
-            found = histograms([grad / scale for grad in grads.values()])
+            scale = measurement.scale
+            found = histograms([grad if scale is None else grad / scale for grad in grads.values()])
             self.dashboards.histograms(list(grads), Histograms(*self.reader.read(found)), self._now())
 
     def prefix(self, name: str) -> str:
@@ -129,7 +142,8 @@ class Session:
         ends = trainer.is_last_batch or _comes_round(batch_idx + 1, trainer.val_check_batch)
         if due or (ends and self.is_watched):
             self.guard.flush()
-            self._log({key: value for totals in self.totals.items() for key, value in self._summary(*totals).items()})
+            values = {key: value for totals in self.totals.items() for key, value in self._summary(*totals).items()}
+            self._log(values)
         elif ends or self.is_followed or self.settings.prog_bar:
             self._log({})
         self.logged_at = steps
@@ -139,22 +153,25 @@ class Session:
         return {self.prefix(name) + key: value for key, value in totals.since_last_time().items()}
 
     def _log(self, values: Mapping[str, float]) -> None:
-        """Hand a few numbers to ``self.log``, so that EarlyStopping, checkpoints and the progress bar see them."""
+        """Hand a few numbers to ``self.log``, so that EarlyStopping, checkpoints and the progress bar see them.
+
+        Not for its loggers: what the Trainer writes to a logger that fails ends the fit.
+        """
+        self.dashboards.scalars(values, self._now())
         if self.trainer.barebones:
             return
-        totals = {key_of(f"{self.prefix(n)}grad_norm/total"): total for n, total in self.last_total.items()}
-        rest = {key_of(key): value for key, value in values.items() if key_of(key) not in totals}
-        how = {"on_step": True, "on_epoch": False, "batch_size": 1}
-        self.module.log_dict({**totals, **rest}, **how)
+        totals = {self.key(f"{self.prefix(n)}grad_norm/total"): total for n, total in self.last_total.items()}
+        how = {"on_step": True, "on_epoch": False, "logger": False, "batch_size": 1}
+        self.module.log_dict({**totals, **{self.key(name): value for name, value in values.items()}}, **how)
         if self.settings.prog_bar:  # a bar has no room for long names
-            bar = {key_of(f"{self.prefix(name)}norm"): total for name, total in self.last_total.items()}
-            self.module.log_dict(bar, prog_bar=True, logger=False, **how)
+            bar = {self.key(f"{self.prefix(name)}norm"): total for name, total in self.last_total.items()}
+            self.module.log_dict(bar, prog_bar=True, **how)
 
     def _take(self, flush: Flush) -> None:
         """Send out what a flush brought."""
         name, axis = flush.optimizer, self.axis[flush.optimizer]
-        self.totals[name].update(flush.block.totals, flush.block.overflow)
-        if self.settings.detail != "total" and self.dashboards.loggers:
+        self.totals[name].update(flush.block.totals, flush.block.overflow, flush.block.samples.update_ratios)
+        if self.settings.detail != "total" and self.dashboards.takers["numbers"]:
             sampled = (by_module if self.settings.detail == "module" else by_parameter)(flush.block)
             for row, step in enumerate(sampled.steps.tolist()):
                 values = {
@@ -169,7 +186,7 @@ class Session:
             x = axis.get(event.step, self._now())
             if self.trainer.is_global_zero:
                 level = logging.INFO if finding.severity is Severity.INFO or not finding.active else logging.WARNING
-                logger.log(level, "%s", finding)
+                logger.log(level, "%s", finding.headline)
             self.dashboards.scalars({f"{flush.prefix}finding/{finding.symptom.value}": float(finding.active)}, x)
             self.dashboards.text(f"{flush.prefix}finding/{finding.symptom.value}", str(finding), x)
             if self.settings.strict and finding.severity is Severity.CRITICAL and finding.active:
@@ -190,21 +207,24 @@ class Session:
         raise CriticalFindingError(f"Training was stopped by a critical finding (strict=True).{saved}\n{finding}")
 
     def end(self, exception: BaseException | None = None) -> None:
-        """Look at the last steps, tell the run in a few lines, and let go of the optimizers."""
+        """Look at the last steps, write the summary, and let go of the optimizers."""
         if self.guard.closed:
             return
         status = "finished" if exception is None else f"failed: {type(exception).__name__}"
         self.guard.close(status, together=exception is None)
-        x = max(0, self._now() - 1)
         for name, totals in self.totals.items():
-            self.dashboards.scalars(self._summary(name, totals), x)
+            self.dashboards.scalars(self._summary(name, totals), self.last_x)
         if self.settings.summary:
-            text = self.guard.summary()
-            self.dashboards.text("summary", text, x)
-            if self.trainer.is_global_zero:
-                self.trainer.print(text)
+            self.story = self.guard.summary()
+            self.dashboards.text("summary", self.story, self.last_x)
         if exception is None:
             self._stop_if_critical()
+
+    def tell(self) -> None:
+        """Print the summary, once: where the progress bar is gone."""
+        story, self.story = self.story, ""
+        if story and self.trainer.is_global_zero:
+            self.trainer.print(story)
 
 
 def _comes_round(count: int, every: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -35,7 +36,7 @@ class Settings:
 def checked(
     *,
     every_n_steps: int,
-    norm_type: float,
+    norm_type: float | Literal["inf"],
     max_points: int,
     detectors: Sequence[AbstractDetector] | None,
     detail: Detail,
@@ -49,12 +50,14 @@ def checked(
     """
     if detail not in DETAILS:
         raise ValueError(f"detail needs to be one of {', '.join(DETAILS)}, got {detail!r}.")
+    if run_dir is not None and not isinstance(run_dir, str | Path):
+        raise TypeError(f"run_dir needs to be a path, got {run_dir!r}.")
     for name, flag in flags.items():
         if not isinstance(flag, bool):
             raise TypeError(f"{name} needs to be True or False, got {flag!r}.")
     return Settings(
         every_n_steps=whole_number("every_n_steps", every_n_steps, 1),
-        norm_type=norm_order(norm_type),
+        norm_type=norm_order(math.inf if norm_type == "inf" else norm_type),
         max_points=whole_number("max_points", max_points, 2),
         detectors=detector_objects(detectors),
         detail=detail,

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from gradguard.metrics import GradNormLast, GradNormMax, GradNormMean, NonFiniteShare, OverflowCount, UpdateRatio
 
-
 NAMES = (
     "grad_norm/total",
     "grad_norm/mean",

@@ -91,19 +91,18 @@ class Table:
         whole[:, [at[name] for name in names]] = rows
         return whole
 
+    def _pieces(self) -> list[Points]:
+        self.points = [_joined(self.points)] if self.points else []
+        return [*self.points, *([self.open] if self.open else [])]
+
     def whole(self) -> Points:
         """All columns, as tables [P, N]; the point that is still open included."""
-        pieces = [*self.points, *([self.open] if self.open else [])]
-        if not pieces:
-            empty = torch.zeros(0, len(self.names))
-            return Points(torch.zeros(0, dtype=torch.int64), empty, empty, empty)
-        self.points, joined = [_joined(self.points)] if self.points else [], _joined(pieces)
-        return joined
+        return _joined(self._pieces()) if self.points or self.open else _nothing(len(self.names))
 
     def series(self, column: int) -> Points:
         """One column, the point that is still open included."""
-        steps, *tables = self.whole()
-        return Points(steps, *(table[:, column] for table in tables))
+        pieces = [Points(steps, *(table[:, column] for table in tables)) for steps, *tables in self._pieces()]
+        return _joined(pieces) if pieces else Points(*(field.reshape(-1) for field in _nothing(1)))
 
     def state_dict(self) -> dict[str, Any]:
         """Give everything, as lists, numbers and tensors."""
@@ -116,8 +115,9 @@ class Table:
         """Make the table that gave this state."""
         table = cls(tuple(state["names"]), points)
         table.width, table.filled = state["width"], state["filled"]
-        table.points = [Points(*state["points"])] if state["points"] else []
-        table.open = Points(*state["open"]) if state["open"] else None
+        # A checkpoint that was loaded onto a GPU comes back to the host.
+        points_, open_ = (Points(*(t.cpu() for t in state[of])) if state[of] else None for of in ("points", "open"))
+        table.points, table.open = [points_] if points_ else [], open_
         return table
 
 
@@ -150,8 +150,7 @@ class History(Mapping[str, Points]):
 
     def _index(self, group: str, table: Table) -> None:
         for column in range(self._indexed.get(group, 0), len(table.names)):
-            name = table.names[column]
-            self._where[f"{group}/{name}" if name else group] = (group, column)
+            self._where[_key(group, table.names[column])] = (group, column)
         self._indexed[group] = len(table.names)
 
     def width(self, group: str) -> int:
@@ -178,11 +177,15 @@ class History(Mapping[str, Points]):
         group, column = self._where[key]
         return self._tables[group].series(column)
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._where)
+    def __iter__(self) -> Iterator[str]:  # group by group, whenever a column came
+        return (_key(group, name) for group, table in self._tables.items() for name in table.names)
 
     def __len__(self) -> int:
         return len(self._where)
+
+
+def _key(group: str, name: str) -> str:
+    return f"{group}/{name}" if name else group
 
 
 def rows(steps: Tensor, values: Tensor) -> Points:
@@ -199,6 +202,11 @@ def condensed(points: Points, width: int) -> Points:
     if even < len(points.steps):
         pieces.append(_merged(_slice(points, even, len(points.steps)), 0))
     return _joined(pieces)
+
+
+def _nothing(columns: int) -> Points:
+    empty = torch.zeros(0, columns, device="cpu")
+    return Points(torch.zeros(0, dtype=torch.int64, device="cpu"), empty, empty, empty)
 
 
 def _slice(points: Points, start: int, stop: int) -> Points:
@@ -223,9 +231,9 @@ def _merged(points: Points, width: int) -> Points:
     lowest = torch.where(low.isnan(), torch.inf, low).amin(1)
     highest = torch.where(high.isnan(), -torch.inf, high).amax(1)
     none = low.isnan().all(1)
-    return Points(
-        points.steps[width - 1 :: width],
-        points.last[width - 1 :: width],
+    return Points(  # of clones: a view would keep all that was merged in memory
+        points.steps[width - 1 :: width].clone(),
+        points.last[width - 1 :: width].clone(),
         torch.where(none, torch.nan, lowest),
         torch.where(none, torch.nan, highest),
     )

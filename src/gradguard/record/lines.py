@@ -1,7 +1,7 @@
 """The lines of a segment: one JSON object each, numbers packed as base64 of little-endian floats.
 
 Packed, since a table of 50 steps by 200 parameters is written and read ten times as fast as decimal text and needs no
-word for NaN.
+word for NaN. Each line ends in a checksum, so that a damaged number is never taken for a measured one.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import base64
 import binascii
 import json
 import sys
+import zlib
 from array import array
 from collections.abc import Sequence
 from typing import Any
@@ -17,8 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradguard.record.event import Event, event_to_plain
+from gradguard.detect import Finding, Layout
+from gradguard.record.event import Event
 from gradguard.record.history import Points
+from gradguard.record.plain import event_to_plain, finding_to_plain, layout_to_plain
 
 _DTYPES = {"f": torch.float32, "d": torch.float64, "q": torch.int64}
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
@@ -26,7 +29,25 @@ _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 
 def line(content: dict[str, Any]) -> bytes:
     """One line, its newline included: a line without one was torn."""
-    return json.dumps(content, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+    body = json.dumps(content, separators=(",", ":"), allow_nan=False).encode().removesuffix(b"}")
+    return body + _ending(body)
+
+
+def content_of(text: bytes) -> dict[str, Any]:
+    """Read a line back.
+
+    Raises:
+        ValueError: it is not as it was written.
+    """
+    size = len(_ending(b""))
+    if text[-size:] != _ending(text[:-size]):
+        raise ValueError("the checksum is another line's")
+    content: dict[str, Any] = json.loads(text)
+    return content
+
+
+def _ending(body: bytes) -> bytes:
+    return b',"crc":"%08x"}\n' % zlib.crc32(body)
 
 
 def points_line(group: str, columns: int, points: Points) -> bytes:
@@ -48,6 +69,16 @@ def event_line(event: Event) -> bytes:
     return line({"event": event_to_plain(event)})
 
 
+def findings_line(optimizer: str, findings: Sequence[Finding]) -> bytes:
+    """Write the findings of an optimizer as they stand."""
+    return line({"findings": [finding_to_plain(finding) for finding in findings], "optimizer": optimizer})
+
+
+def layout_line(layout: Layout) -> bytes:
+    """Write the parameters of an optimizer."""
+    return line({"layout": layout_to_plain(layout)})
+
+
 def points_of(content: dict[str, Any], width: int) -> Points:
     """Read a table of ``width`` columns back.
 
@@ -56,8 +87,10 @@ def points_of(content: dict[str, Any], width: int) -> Points:
     """
     steps, last = unpack(content["steps"]), unpack(content["last"])
     low, high = (unpack(content[name]) if name in content else last for name in ("low", "high"))
-    if steps.dtype is not torch.int64 or any(len(t) != len(steps) * width for t in (last, low, high)):
+    if steps.dtype is not torch.int64 or not width or any(len(t) != len(steps) * width for t in (last, low, high)):
         raise ValueError("steps and values do not match")
+    if not all(t.is_floating_point() for t in (last, low, high)) or (steps.diff() <= 0).any():
+        raise ValueError("no values, or steps that do not rise")
     last_, low_, high_ = (t.reshape(len(steps), width) for t in (last, low, high))
     return Points(steps, last_, low_ if "low" in content else last_, high_ if "high" in content else last_)
 
@@ -72,7 +105,7 @@ def pack(values: Tensor) -> str:
 
 
 def unpack(text: str) -> Tensor:
-    """Read them back, as a vector.
+    """Read them back, as a vector on the CPU.
 
     Raises:
         ValueError: it is not what :func:`pack` gives.
@@ -87,4 +120,4 @@ def unpack(text: str) -> Tensor:
     if sys.byteorder == "big":
         values.byteswap()
     dtype = _DTYPES[text[0]]
-    return torch.frombuffer(values, dtype=dtype) if values else torch.zeros(0, dtype=dtype)
+    return torch.frombuffer(values, dtype=dtype) if values else torch.zeros(0, dtype=dtype, device="cpu")

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,6 +19,8 @@ from gradguard.errors import RecordError
 
 FORMAT = 1
 NAME = "manifest.json"
+SEGMENT = re.compile(r"segment-(\d{6,12})\.jsonl", re.ASCII)
+LONGEST = 1 << 20  # bytes of a manifest: what is longer was never written by us
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ class Manifest:
     def write(self, folder: Path) -> None:
         """Replace the folder's manifest: whoever reads sees the old one or the new one."""
         content = asdict(replace(self, updated=now()))
-        replace_file(folder / NAME, json.dumps(content, indent=2).encode() + b"\n")
+        replace_file(folder / NAME, [json.dumps(content, indent=2).encode(), b"\n"])
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -55,24 +61,37 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / NAME
     try:
-        content = json.loads(path.read_bytes())
+        with path.open("rb") as file:
+            content = json.loads(file.read(LONGEST))
         version = content["format"]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise RecordError(f"There is no run record at {folder}: it needs a {NAME}.") from None
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise RecordError(f"The manifest {path} is damaged ({error}).") from error
-    if not isinstance(version, int) or version > FORMAT:
+    except OSError as error:
+        raise RecordError(f"The manifest {path} can't be read ({error}).") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise RecordError(f"The manifest {path} is damaged ({error!r}).") from error
+    if isinstance(version, int) and version > FORMAT:
         raise RecordError(
             f"The run record at {folder} has format {version}, this GradGuard reads up to {FORMAT}. Upgrade gradguard."
         )
     try:
-        known = {field.name: content[field.name] for field in fields(Manifest)}
-        segments = tuple(map(str, known["segments"]))
-        if any(Path(name).name != name for name in segments):
-            raise ValueError("a segment lies outside the folder")
-        return Manifest(**{**known, "segments": segments})
+        return _manifest(content)
     except (KeyError, TypeError, ValueError) as error:
-        raise RecordError(f"The manifest {path} is damaged ({error}).") from error
+        raise RecordError(f"The manifest {path} is damaged ({error!r}).") from error
+
+
+def _manifest(content: dict[str, Any]) -> Manifest:
+    known = {field.name: content[field.name] for field in fields(Manifest)}
+    segments, made_with = known["segments"], known["versions"]
+    texts = [known[name] for name in ("run", "status", "created", "updated", "device")]
+    if not (isinstance(segments, list) and isinstance(made_with, dict) and known["format"] == FORMAT):
+        raise TypeError("segments, versions or format are of another type")
+    if not all(isinstance(text, str) for text in (*texts, *segments, *made_with.values())):
+        raise TypeError("a text is none")
+    for name in segments:
+        if not SEGMENT.fullmatch(name):  # nor does any path lead out of the folder
+            raise ValueError(f"{name[:100]!r} is no segment")
+    return Manifest(**{**known, "segments": tuple(segments)})
 
 
 def versions() -> dict[str, str]:
@@ -92,11 +111,18 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
+def replace_file(path: Path, content: Iterable[bytes]) -> int:
+    """Write a file so that it is there whole or not at all; give its size."""
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.writelines(content)
+            file.flush()
+            os.fsync(file.fileno())
+            size = file.tell()
+        temporary.replace(path)
+    except OSError:
+        with suppress(OSError):  # of a full disk it would take the rest
+            temporary.unlink(missing_ok=True)
+        raise
+    return size

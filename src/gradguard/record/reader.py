@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from gradguard.detect import Finding, Layout, Role
-from gradguard.record.event import Event, event_from_plain
+from gradguard.detect import Finding, Layout
+from gradguard.record.event import Event
 from gradguard.record.history import History
-from gradguard.record.lines import points_of
+from gradguard.record.lines import content_of, points_of
 from gradguard.record.manifest import Manifest, read_manifest
+from gradguard.record.plain import event_from_plain, finding_from_plain, layout_from_plain
 
 if TYPE_CHECKING:
     import pandas
 
 POINTS = 1 << 16  # most points of a series that are kept
 LONGEST = 1 << 26  # bytes of a line: what is longer was never written by us
+BUFFER = 1 << 18
+DAMAGED = 10_000  # damaged lines after which a segment is given up: gigabytes of anything else take no hours
+# What a line can cause that has the right checksum and was not written by us.
+_NOT_OURS = (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,7 @@ class Run:
         layouts: the parameters of each optimizer, by its name.
         history: series by name, as ``guard.history`` gives them.
         events: findings that were raised or ended, in the order in which that was noticed.
+        findings: all findings as they stood at the last flush, the worst first.
         problems: what could not be read, in words; empty for an undamaged record.
     """
 
@@ -37,13 +44,8 @@ class Run:
     layouts: dict[str, Layout]
     history: History
     events: tuple[Event, ...]
+    findings: tuple[Finding, ...]
     problems: tuple[str, ...]
-
-    @property
-    def findings(self) -> tuple[Finding, ...]:
-        """Each finding as it stood when it last changed, the worst first."""
-        last = {(e.finding.optimizer, e.finding.symptom): e.finding for e in self.events}
-        return tuple(sorted(last.values(), key=lambda finding: (-finding.severity.rank, finding.first_step)))
 
     def to_frame(self) -> pandas.DataFrame:
         """Give every point as a row: series, step, last, low, high. Needs pandas.
@@ -81,23 +83,34 @@ def read(path: str | Path, *, max_points: int = POINTS) -> Run:
     """
     folder = Path(path)
     folder = folder.parent if folder.is_file() else folder
-    for _ in range(10):  # a writer may replace the segments in between
-        manifest = read_manifest(folder)
-        run = _read(folder, manifest, max_points)
-        if run.manifest.segments == read_manifest(folder).segments:
-            break
-    return run
+    with ExitStack() as files:
+        manifest, segments = _opened(folder, files)
+        reading = _Reading(History(max_points))
+        for name, file in segments.items():
+            try:
+                if isinstance(file, OSError):
+                    raise file
+                reading.segment(name, file, is_last=name == manifest.segments[-1])
+            except OSError as error:
+                reading.problems.append(f"{name} can't be read: {error.strerror or error}")
+    found = sorted(chain(*reading.findings.values()), key=lambda finding: (-finding.severity.rank, finding.first_step))
+    events, problems = tuple(reading.events), tuple(reading.problems)
+    return Run(manifest, reading.layouts, reading.history, events, tuple(found), problems)
 
 
-def _read(folder: Path, manifest: Manifest, max_points: int) -> Run:
-    reading = _Reading(History(max_points))
-    for name in manifest.segments:
-        reading.columns = {}
-        try:
-            reading.segment(folder / name, is_last=name == manifest.segments[-1])
-        except OSError as error:
-            reading.problems.append(f"{name} can't be read: {error.strerror or error}")
-    return Run(manifest, reading.layouts, reading.history, tuple(reading.events), tuple(reading.problems))
+def _opened(folder: Path, files: ExitStack) -> tuple[Manifest, dict[str, BinaryIO | OSError]]:
+    """Open all segments before the first one is read: what a writer replaces meanwhile stays readable."""
+    manifest = read_manifest(folder)
+    while True:
+        segments: dict[str, BinaryIO | OSError] = {}
+        for name in manifest.segments:
+            try:
+                segments[name] = files.enter_context((folder / name).open("rb", buffering=BUFFER))
+            except OSError as error:
+                segments[name] = error
+        before, manifest = manifest, read_manifest(folder)
+        if manifest.segments == before.segments:
+            return manifest, segments
 
 
 class _Reading:
@@ -107,23 +120,28 @@ class _Reading:
         self.history = history
         self.layouts: dict[str, Layout] = {}
         self.events: list[Event] = []
+        self.findings: dict[str, list[Finding]] = {}
         self.problems: list[str] = []
         self.columns: dict[int, tuple[str, tuple[str, ...]]] = {}
         self.last_step: dict[str, int] = {}
 
-    def segment(self, path: Path, *, is_last: bool) -> None:
+    def segment(self, name: str, file: BinaryIO, *, is_last: bool) -> None:
+        self.columns = {}
         bad: list[int] = []
-        for number, text, is_whole in _lines(path):
+        for number, text, is_whole in _lines(file):
             if not is_whole and is_last:
-                self.problems.append(f"{path.name} ends in a torn line, as after a kill: that line is left out")
+                self.problems.append(f"{name} ends in a torn line, as after a kill: that line is left out")
                 continue
             try:
-                self._take(json.loads(text))
-            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+                self._take(content_of(text))
+            except _NOT_OURS:
                 bad.append(number)
+            if len(bad) == DAMAGED:
+                self.problems.append(f"{name} is given up after line {number}: the rest is left out")
+                break
         if bad:
             some = ", ".join(map(str, bad[:5])) + (" ..." if len(bad) > 5 else "")
-            self.problems.append(f"{path.name}: {len(bad)} damaged lines are left out (line {some})")
+            self.problems.append(f"{name}: {len(bad)} damaged lines are left out (line {some})")
 
     def _take(self, content: dict[str, Any]) -> None:
         if "points" in content:
@@ -140,29 +158,21 @@ class _Reading:
             self.columns[content["columns"]] = (content["of"], tuple(map(str, content["names"])))
         elif "event" in content:
             self.events.append(event_from_plain(content["event"]))
-        elif "optimizer" in content:
-            self.layouts[content["optimizer"]] = _layout(content)
+        elif "findings" in content:
+            self.findings[content["optimizer"]] = list(map(finding_from_plain, content["findings"]))
+        elif "layout" in content:
+            layout = layout_from_plain(content["layout"])
+            self.layouts[layout.optimizer] = layout
         # what else there may be, a later minor version wrote
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes, bool]]:
+def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes, bool]]:
     """Number, text and whether it is whole, of each line; one that is absurdly long is not held in memory."""
-    with path.open("rb") as file:
-        number = 0
-        while text := file.readline(LONGEST):
-            number += 1
-            whole = text.endswith(b"\n")
-            yield number, text if whole else b"", whole
-            while not whole and (rest := file.readline(LONGEST)):
-                whole = rest.endswith(b"\n")
-
-
-def _layout(content: dict[str, Any]) -> Layout:
-    return Layout(
-        str(content["optimizer"]),
-        tuple(map(str, content["names"])),
-        tuple(map(str, content["layers"])),
-        tuple(map(int, content["sizes"])),
-        tuple(map(Role, content["roles"])),
-        float(content["norm_type"]),
-    )
+    number = 0
+    while text := file.readline(LONGEST):
+        number += 1
+        is_whole = is_ended = text.endswith(b"\n")
+        while not is_ended and (rest := file.readline(BUFFER)):
+            is_ended = rest.endswith(b"\n")
+            text = b""
+        yield number, text if is_whole else b"", is_ended
