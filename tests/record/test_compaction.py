@@ -105,13 +105,13 @@ def test_a_ctrl_c_that_tears_a_line_costs_nothing_once_the_run_goes_on(tmp_path:
         def write(self, text: bytes) -> None:
             self.file.write(text[: len(text) // 2])
             self.file.flush()
-            raise KeyboardInterrupt
+            raise Killed
 
         def close(self) -> None:
             self.file.close()
 
     made.writer.file = Torn(made.writer.file)  # type: ignore[assignment]
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Killed):
         feed(made, [second])
     assert any("torn line" in problem for problem in read(tmp_path).problems)
     feed(made, [third])

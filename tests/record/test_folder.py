@@ -114,6 +114,19 @@ def test_a_disk_that_fills_up_ends_the_record_and_not_the_run(
     assert all(map(torch.equal, model.parameters(), twin.parameters()))
 
 
+def test_a_snapshot_that_finds_no_room_leaves_none_of_itself(tmp_path: Path) -> None:
+    made, (first, second) = journal(tmp_path), blocks(2)
+    feed(made, [first])
+    before = read(tmp_path)
+    assert made.writer is not None
+    made.writer.broken_off = True
+    with files_of_at_most(1000), pytest.warns(GradGuardWarning, match=r"File too large.*Training goes on"):
+        feed(made, [second])
+    made.close("finished")
+    same(read(tmp_path).history, before.history)
+    assert {path.name for path in tmp_path.iterdir()} == {"manifest.json", *before.manifest.segments}
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_device_is_an_error_before_the_first_step_and_a_warning_later(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()

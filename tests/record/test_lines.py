@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+from dataclasses import replace
 
 import pytest
 import torch
@@ -128,8 +129,7 @@ EVIDENCE = st.recursive(
 @example({"total": math.nan, "by": {"a": [math.inf, {"b": -math.inf}]}, "kind": "NaN"}, 3, True)
 @given(st.dictionaries(st.text(max_size=8), EVIDENCE, max_size=4), st.integers(1, 2**40), st.booleans())
 def test_an_event_comes_back_nan_and_inf_included(evidence: dict[str, object], step: int, active: bool) -> None:
-    found = finding(2, step, active=active)
-    found = type(found)(**{**vars(found), "evidence": evidence})
+    found = replace(finding(2, step, active=active), evidence=evidence)
     event = Event(step, found)
     back = event_from_plain(content_of(event_line(event))["event"])
     assert repr(back) == repr(event)

@@ -58,7 +58,7 @@ OUTSIDE = [("../", ""), ("", "\0"), ("", "\n"), ("a/", ""), ("", "/")]
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "{", "[]", "{}", "5", "\xff\xfe", "[" * 100_000, " " * (1 << 21) + "{}"),
+        *("", "{", "[]", "{}", "5", "\xff\xfe", "[" * 100_000, " " * (1 << 21) + json.dumps(GOOD)),
         *(json.dumps({**GOOD, "format": value}) for value in ("1", 0, None)),
         *(json.dumps({**GOOD, "segments": value}) for value in ("segment-000001.jsonl", ["/etc/passwd"], [".."], [1])),
         *(json.dumps({**GOOD, "segments": [f"{at}segment-000001.jsonl{end}"]}) for at, end in OUTSIDE),
@@ -107,6 +107,13 @@ def test_a_torn_last_line_is_left_out(tmp_path: Path, cut: int) -> None:
     assert len(steps(run)) >= 10
     assert len(run.history["loss"].steps) < 40
     assert (run.layouts, run.events) == (whole.layouts, whole.events)
+
+
+def test_a_line_that_is_torn_before_the_last_segment_is_damaged(tmp_path: Path) -> None:
+    folder = record(tmp_path)
+    first, last = read(folder).manifest.segments
+    (folder / first).write_bytes((folder / last).read_bytes()[:-9])
+    assert read(folder).problems[0] == f"{first}: 1 damaged lines are left out (line 29)"
 
 
 def test_lines_that_are_damaged_in_the_middle_are_numbered(tmp_path: Path) -> None:

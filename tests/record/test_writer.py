@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 import gradguard
+from gradguard.detect import Severity
 from gradguard.record import Event, read, writer
 from tests.detect.blocks import layout
 from tests.record.records import OF, blocks, feed, finding, journal, same, size, tensor_bytes
@@ -51,9 +53,10 @@ def test_the_manifest_says_what_the_run_was_made_with(tmp_path: Path) -> None:
 
 def test_findings_that_end_and_all_of_one_symptom_are_told(tmp_path: Path) -> None:
     made = journal(tmp_path)
-    both = [finding(1, 5, active=False), finding(3, 9)]
-    feed(made, blocks(1), both)
-    assert sorted(map(repr, read(tmp_path).findings)) == sorted(map(repr, both))
+    first, second, third = finding(1, 5, active=False), finding(3, 9), finding(7, 7)
+    third = replace(third, severity=Severity.CRITICAL)
+    feed(made, blocks(1), [second, first, third])
+    assert read(tmp_path).findings == (third, first, second), "the worst first, then by their first step"
     feed(made, blocks(1, first_step=11), [])
     assert read(tmp_path).findings == ()
     made.close("finished")
@@ -63,7 +66,7 @@ def test_parameters_that_come_and_go_and_other_optimizers(tmp_path: Path, monkey
     monkeypatch.setattr(writer, "LEAST", 20_000)
     made, wider = journal(tmp_path, points=1024), layout(4, bias=True)
     of_b = layout(2)
-    of_b = type(of_b)(**{**vars(of_b), "optimizer": "b", "norm_type": torch.inf, "resolution": 2.0**-7})
+    of_b = replace(of_b, optimizer="b", norm_type=torch.inf, resolution=2.0**-7)
     for i in range(12):
         feed(made, blocks(1, (OF, wider, OF)[i // 4], first_step=10 * i + 1, seed=i), prefix="a/")
         feed(made, blocks(1, of_b, every=7, first_step=7 * i + 1, seed=i), prefix="b/")
@@ -109,6 +112,7 @@ def test_a_long_run_stays_small_and_keeps_every_extreme(tmp_path: Path, monkeypa
     for key, values in expected.items():
         points, start = run.history[key], 0
         assert 16 <= len(points.steps) <= 200
+        assert points.steps.diff().min() >= 10, "one point a flush by now, and not one a step"
         for stop, last, low, high in zip(*(field.tolist() for field in points), strict=True):
             span = values[start:stop]
             assert (last, low, high) == (span[-1], span.min(), span.max())
@@ -121,7 +125,7 @@ def test_events_of_a_finding_that_comes_and_goes_are_bounded(tmp_path: Path, mon
     monkeypatch.setattr("gradguard.guard.journal.EVENTS", 20)
     monkeypatch.setattr(writer, "LEAST", 1)
     made, steady = journal(tmp_path), finding(1, 3)
-    steady = type(steady)(**{**vars(steady), "optimizer": "steady"})
+    steady = replace(steady, optimizer="steady")
     feed(made, blocks(1), [steady])
     for i, one in enumerate(blocks(70, every=1, first_step=11)):
         feed(made, [one], [finding(active=bool(i % 2))])

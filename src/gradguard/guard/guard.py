@@ -218,11 +218,9 @@ class Guard:
         self._journal.load_state_dict(state["journal"])
 
     def close(self, status: str = "finished", *, together: bool = True) -> None:
-        """Take every hook off and end the run record. What was found stays; a second call does nothing.
+        """Take every hook off and end the run record with ``status``. What was found stays.
 
-        Args:
-            status: how the run ended.
-            together: whether all processes close now, so that the last losses can be reduced.
+        ``together``: whether all processes close now, so that the last losses can be reduced.
         """
         if self.closed:
             return

@@ -109,7 +109,9 @@ class AbstractGuardCallback(_Callback, ABC):
     def __getstate__(self) -> dict[str, Any]:
         """Leave the guard behind, which hangs on an optimizer: a copy begins with what it had seen."""
         state = self._state if self._fit is None else self._fit.state_dict(together=False)  # a rank may copy alone
-        return {**vars(self), "guard": None, "_fit": None, "_state": state}
+        # `log` is the module's, which Lightning hangs on each callback of a fit.
+        own = {name: value for name, value in vars(self).items() if name != "log"}
+        return {**own, "guard": None, "_fit": None, "_state": state}
 
     def _session(self, trainer: Any) -> Session | None:
         return self._fit if self._fit is not None and self._fit.trainer is trainer else None
