@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gradguard import Guard
 from tests.guard.loops import batches, loss_of, mlp
@@ -36,14 +36,16 @@ class Loop:
     def make(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.model.parameters(), lr=0.01)
 
+    def loss(self, number: int) -> Tensor:
+        loss = loss_of(self.model, DATA[number - 1])
+        return loss + self.model.late.square().sum() / 100 if number > 40 else loss
+
     def step(self, number: int) -> None:
         self.parts["optimizer"].zero_grad()
-        loss = loss_of(self.model, DATA[number - 1])
-        if number > 40:
-            loss = loss + self.model.late.square().sum() / 100
+        loss = self.loss(number)
         self.guard.record_loss(loss)
         loss.backward()
-        if number < 45:
+        if number < 30:
             nn.utils.clip_grad_norm_(self.model.parameters(), 1e-3)
         self.parts["optimizer"].step()
 
@@ -96,10 +98,11 @@ class Freezing(Loop):
 
     def __init__(self) -> None:
         super().__init__()
-        self.prepare(0)
-        if self.guard.steps == {"optimizer": 0}:  # as a run begins: the guard has never known the last layer
-            self.guard.close()
-            self.parts["guard"] = self.guard = Guard(self.model, self.parts["optimizer"], every_n_steps=EVERY)
+        self.guard.close()
+        self.prepare(0)  # as a run begins: the guard has never known the last layer
+        self.parts["guard"] = self.guard = Guard(
+            self.model, self.parts["optimizer"], every_n_steps=EVERY, max_points=16
+        )
 
     def step(self, number: int) -> None:
         self.prepare(number)
@@ -111,7 +114,7 @@ class Freezing(Loop):
 
 
 class FreezingLate(Freezing):
-    """The guard of the resumed run is made before anything is frozen."""
+    """The same, resumed by a guard that is made before anything is frozen."""
 
     def __init__(self) -> None:
         Loop.__init__(self)
@@ -137,11 +140,8 @@ class Two(Loop):
             self.parts[f"o{name}"].step()
 
 
-class NotFinite(Loop):
-    """NaN at the end: the guard measures exactly from then on, at a read a step."""
+class Huge(Loop):
+    """Gradients whose squares overflow float32: the guard measures exactly from the flush after the first on."""
 
-    def step(self, number: int) -> None:
-        super().step(number)
-        if number >= 30:
-            with torch.no_grad():
-                self.model[0].weight[0, 0] = torch.nan
+    def loss(self, number: int) -> Tensor:
+        return super().loss(number) * (1e22 if number == 30 or number >= 36 else 1)

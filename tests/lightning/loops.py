@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
+import pytorch_lightning
 import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor, nn
@@ -16,6 +18,11 @@ BATCH = 4
 for name in ("pytorch_lightning", "lightning.pytorch"):
     logging.getLogger(name).setLevel(logging.WARNING)
 os.environ.pop("GRADGUARD_AUTO", None)
+# With our callback or without it, batch_idx and the loggers' x are one behind from there on, and a checkpoint of an
+# epoch's last batch is followed by one batch more.
+counts_from_a_checkpoint = pytest.mark.xfail(
+    pytorch_lightning.__version__.startswith("2.4."), reason="Lightning 2.4 loses a batch of its count", strict=True
+)
 
 
 def network(depth: int = 3) -> nn.Sequential:

@@ -22,7 +22,7 @@ from gradguard.errors import GradGuardWarning
 from gradguard.lightning import GradGuard, GradientMonitor
 from gradguard.lightning.keys import LONGEST, Keys
 from tests.lightning import readers
-from tests.lightning.loops import Manual, Plain, Two, loader, trainer
+from tests.lightning.loops import Manual, Plain, Two, counts_from_a_checkpoint, loader, trainer
 from tests.lightning.readers import Bars, Found
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*no .val_dataloader.", "ignore:.*smaller than the logging interval")
@@ -311,6 +311,7 @@ def test_the_x_axis_is_that_of_the_trainers_rows(
 
 
 @pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended", "ignore:Checkpoint directory")
+@counts_from_a_checkpoint
 def test_the_x_axis_goes_on_after_a_resume(tmp_path: Path) -> None:
     from pytorch_lightning.callbacks import ModelCheckpoint
 

@@ -16,16 +16,18 @@ import pytest
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.strategies import ModelParallelStrategy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.multiprocessing import ProcessRaisedException
 
 from gradguard.lightning import GradGuard
 from gradguard.record import read
-from tests.lightning.loops import Manual, trainer
+from tests.lightning.loops import Manual, loader, trainer
 from tests.lightning.workers import (
     EVERY,
     VARIANTS,
     Joined,
+    Parallel,
     Report,
     Sharded,
     all_variants,
@@ -37,12 +39,13 @@ from tests.lightning.workers import (
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(60),  # a rank that waits for the other one would wait for half an hour
+    pytest.mark.timeout(120),  # a rank that waits for the other one would wait for half an hour
     pytest.mark.filterwarnings("ignore"),  # of Lightning and torch.distributed, other ones in each version
 ]
 ROOT = Path(__file__).parents[2]
 FORKED: dict[str, Callable[[], Any]] = {"ddp": lambda: "ddp", "fsdp2": fsdp2}
 STRATEGIES = ["ddp_fork", "ddp_spawn", "ddp", "fsdp2", "ddp by script", "fsdp2 by script"]
+FITS = [(s, v) for s in STRATEGIES for v in VARIANTS if s != "ddp_spawn" or v == "7 batches"]  # spawning takes 8 s
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +66,7 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
             elif kind in FORKED:
                 started(all_variants, folder, FORKED[kind])
             else:
-                all_variants(folder, lambda: kind)
+                all_variants(folder, lambda: kind, [v for s, v in FITS if s == kind])
         return folders[strategy]
 
     return run
@@ -78,8 +81,7 @@ def assert_equal(a: Any, b: Any, **close: float) -> None:
     torch.testing.assert_close(a, b, equal_nan=True, **close)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(("strategy", "variant"), FITS)
 def test_both_ranks_see_what_one_process_sees(folder_of: Any, strategy: str, variant: str) -> None:
     first, second = seen(folder_of(strategy) / variant)
     (one,) = seen(folder_of("one process") / variant, 1)
@@ -106,8 +108,7 @@ def test_final_weights_are_bit_identical(folder_of: Any, strategy: str) -> None:
     assert_equal([rank["weights"] for rank in watched], [rank["weights"] for rank in bare])
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(("strategy", "variant"), FITS)
 def test_the_first_rank_alone_writes(folder_of: Any, strategy: str, variant: str) -> None:
     folder = folder_of(strategy) / variant
     history = seen(folder)[0]["history"]
@@ -115,6 +116,7 @@ def test_the_first_rank_alone_writes(folder_of: Any, strategy: str, variant: str
     assert [path.name for path in versions] == ["version_0", "version_0"]
     tb, table = versions
     assert len([path for path in tb.iterdir() if path.name.startswith("events")]) == 1
+    assert [path.name for path in tb.iterdir() if path.is_dir()] == ["gradguard"]
     record = read(tb / "gradguard")
     assert record.manifest.status == "finished"
     assert set(record.history) == set(history)
@@ -140,6 +142,32 @@ def test_the_first_rank_alone_writes(folder_of: Any, strategy: str, variant: str
         assert [e.histogram_value.num for e in bars] == [36] * len(bars)
         squares = [math.sqrt(e.histogram_value.sum_squares) for e in bars]
         assert squares == pytest.approx([norms[e.step + 1] for e in bars], rel=1e-5)
+
+
+class Unsharded(Parallel):
+    def configure_model(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("of_loss", [False, True])
+def test_tensor_parallel(of_loss: bool, tmp_path: Path) -> None:
+    """Both ranks see all rows, each holds a part of every layer; ``loss_parallel`` makes a DTensor of the loss."""
+
+    def run(name: str, module: LightningModule, **options: Any) -> None:
+        callbacks = [GradGuard(every_n_steps=3, summary=False, histograms=True), Report(tmp_path / name)]
+        trainer(callbacks, max_epochs=1, use_distributed_sampler=False, **options).fit(module, loader(7))
+
+    def parallel() -> None:
+        strategy = ModelParallelStrategy(data_parallel_size=1, tensor_parallel_size=2)
+        run("parallel", Parallel(of_loss=of_loss), strategy=strategy, devices=2)
+
+    started(parallel)
+    run("one", Unsharded())
+    first, second = seen(tmp_path / "parallel")
+    (one,) = seen(tmp_path / "one", 1)
+    for key in ("history", "events", "found", "steps", "logged", "weights"):
+        assert_equal(first[key], second[key])
+        assert_equal(first[key], one[key], rtol=1e-5, atol=1e-7)
 
 
 class Broken(Joined):
@@ -177,9 +205,7 @@ def test_a_strict_run_stops_on_both_ranks(kind: str, every: int, tmp_path: Path)
     assert first["exception"].startswith("CriticalFindingError: Training was stopped")
     assert first["steps"] == second["steps"] == {"optimizer": {1: 5, 3: 6, 50: 14}[every]}
     assert_equal(first["history"], second["history"])
-    assert first["history"]["loss"][1].isnan().tolist()[:6] == [False] * 4 + [True] * min(
-        2, first["steps"]["optimizer"] - 4
-    )
+    assert first["history"]["loss"][1].isnan().nonzero()[0].tolist() == [4]
     (saved,) = tmp_path.glob("gradguard-critical-step=*.ckpt")
     state = torch.load(saved / "meta.pt" if saved.is_dir() else saved, weights_only=True)
     assert state["global_step"] == first["steps"]["optimizer"]
@@ -211,7 +237,7 @@ def test_a_loss_that_is_nan_on_one_rank_only(tmp_path: Path) -> None:
 
 
 def test_resumed_in_the_middle(tmp_path: Path) -> None:
-    """Under DDP and accumulation, from a checkpoint between two flushes: as the run that was not interrupted."""
+    """From the middle of an epoch, between two flushes: as the run that was not interrupted."""
 
     def run(name: str, stop: int, **how: Any) -> None:
         saver = ModelCheckpoint(tmp_path / "saved", every_n_train_steps=stop, save_top_k=-1, filename="{step}")
@@ -219,8 +245,8 @@ def test_resumed_in_the_middle(tmp_path: Path) -> None:
         options = {"strategy": "ddp_fork", "devices": 2, "enable_checkpointing": True, "default_root_dir": tmp_path}
         trainer(callbacks, **options, max_epochs=3).fit(Joined(), **how)
 
-    run("whole", 7)
-    run("resumed", 100, ckpt_path=tmp_path / "saved" / "step=7.ckpt")
+    run("whole", 11)
+    run("resumed", 100, ckpt_path=tmp_path / "saved" / "step=11.ckpt")
     whole, resumed = seen(tmp_path / "whole"), seen(tmp_path / "resumed")
     for key in ("history", "events", "found", "steps", "weights"):
         assert_equal(whole[0][key], resumed[0][key])
@@ -231,14 +257,14 @@ def test_resumed_in_the_middle(tmp_path: Path) -> None:
 
 def test_sharded_run_resumed(tmp_path: Path) -> None:
     def run(name: str, **how: Any) -> None:
-        saver = ModelCheckpoint(tmp_path / "saved", every_n_train_steps=7, save_top_k=-1, filename="{step}")
+        saver = ModelCheckpoint(tmp_path / "saved", every_n_train_steps=5, save_top_k=-1, filename="{step}")
         callbacks = [GradGuard(every_n_steps=3, summary=False), Report(tmp_path / name)]
         options = {"strategy": fsdp2(), "devices": 2, "enable_checkpointing": True}
         fitted = trainer([*callbacks, *([] if how else [saver])], **options, default_root_dir=tmp_path, max_epochs=2)
         fitted.fit(Sharded(), **how)
 
     started(run, "whole")
-    started(lambda: run("resumed", ckpt_path=tmp_path / "saved" / "step=7.ckpt"))
+    started(lambda: run("resumed", ckpt_path=tmp_path / "saved" / "step=5.ckpt"))
     whole, resumed = seen(tmp_path / "whole"), seen(tmp_path / "resumed")
     for key in ("history", "events", "found", "steps", "weights"):
         assert_equal(whole[0][key], resumed[0][key])
@@ -294,11 +320,8 @@ class Asks(Callback):
             steps = guard.history["loss"].steps.tolist() if guard.history else []
             assert steps == list(range(1, trainer.global_step // 3 * 3 + 1))  # as of the last flush
             assert "steps" in guard.summary()
-            twin, thawed = copy.deepcopy(callback), pickle.loads(pickle.dumps(callback))
-            assert twin.guard is thawed.guard is None
-            assert repr(twin.state_dict()) == repr(thawed.state_dict())
-            assert "log" not in vars(twin)  # the module's
-            assert repr(guard).startswith("Guard(")
+            for twin in (copy.deepcopy(callback), pickle.loads(pickle.dumps(callback))):
+                assert twin.state_dict() == {}
 
 
 @pytest.mark.parametrize("kind", FORKED)
@@ -306,7 +329,7 @@ def test_one_rank_may_ask(kind: str, tmp_path: Path) -> None:
     def run(name: str, *more: Callback) -> None:
         strategy = FORKED[kind]()
         callbacks = [GradGuard(every_n_steps=3, summary=False), *more, Report(tmp_path / name)]
-        trainer(callbacks, strategy=strategy, devices=2).fit(module_of(strategy)())
+        trainer(callbacks, strategy=strategy, devices=2, log_every_n_steps=100).fit(module_of(strategy)())
 
     started(run, "asked", Asks())
     started(run, "not asked")

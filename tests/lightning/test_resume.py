@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gradguard.lightning import GradGuard, GradientMonitor
 from gradguard.record import read
-from tests.lightning.loops import BATCH, Plain, Stateful, Two, loader, trainer, weights
+from tests.lightning.loops import BATCH, Plain, Stateful, Two, counts_from_a_checkpoint, loader, trainer, weights
 from tests.lightning.test_strict import rows
 
 pytestmark = pytest.mark.filterwarnings(
@@ -65,7 +65,7 @@ def same(a: Any, b: Any) -> bool:
     return a == b or (a != a and b != b)
 
 
-@pytest.mark.parametrize("at", [3, 5, 7, 16, 26])
+@pytest.mark.parametrize("at", [3, 5, 7, 16, pytest.param(26, marks=counts_from_a_checkpoint)])
 def test_weights_history_findings_and_the_record_go_on_bit_for_bit(tmp_path: Path, at: int) -> None:
     whole, parts = Plain(momentum=0.9), Plain(momentum=0.9)
     first = fit(whole, tmp_path / "whole", save=at)
@@ -79,6 +79,7 @@ def test_weights_history_findings_and_the_record_go_on_bit_for_bit(tmp_path: Pat
         assert all(same(a, b) for a, b in zip(points, record.history[key], strict=True)), key
 
 
+@counts_from_a_checkpoint
 def test_what_is_logged_after_it_is_what_would_have_been_logged(tmp_path: Path) -> None:
     fit(Plain(), tmp_path / "whole", save=7)
     fit(Plain(), tmp_path / "parts", ckpt=tmp_path / "whole" / "at-step=7.ckpt")
@@ -92,7 +93,9 @@ def test_what_is_logged_after_it_is_what_would_have_been_logged(tmp_path: Path) 
     assert len(after(parts)) > 8
 
 
-@pytest.mark.parametrize(("module", "options"), [(Overflowing, scaler), (Two, dict)])
+@pytest.mark.parametrize(
+    ("module", "options"), [pytest.param(Overflowing, scaler, marks=counts_from_a_checkpoint), (Two, dict)]
+)
 def test_under_a_scaler_and_with_two_optimizers(tmp_path: Path, module: Any, options: Any) -> None:
     whole, parts = module(), module()
     first = fit(whole, tmp_path / "whole", save=14, **options())

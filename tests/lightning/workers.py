@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from socket import socket
 from typing import Any
@@ -20,6 +21,8 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import Replicate, Shard
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, loss_parallel, parallelize_module
 from torch.utils.data import DistributedSampler
 
 from gradguard.lightning import GradGuard
@@ -55,6 +58,31 @@ class Sharded(Joined):
         for layer in self.net:
             if isinstance(layer, nn.Linear) and not hasattr(layer.weight, "full_tensor"):
                 fully_shard(layer, mesh=self.device_mesh["data_parallel"])
+
+
+class Parallel(Plain):
+    """Tensor parallel: the first layer by columns; with ``loss_parallel``, the last one and the loss, too."""
+
+    def __init__(self, *, of_loss: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.net, self.of_loss = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4)), of_loss
+
+    def configure_model(self) -> None:
+        first = ColwiseParallel(output_layouts=Replicate() if self.of_loss else Shard(-1))
+        last = ColwiseParallel(output_layouts=Shard(-1), use_local_output=False) if self.of_loss else RowwiseParallel()
+        parallelize_module(self.net, self.device_mesh["tensor_parallel"], {"0": first, "2": last})
+
+    def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return nn.functional.cross_entropy(self.net(batch[0]), batch[1].flatten().long().abs() % 4)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        with loss_parallel() if self.of_loss else nullcontext():
+            return self.loss(batch)
+
+    def backward(self, loss: Tensor) -> None:
+        with loss_parallel() if self.of_loss else nullcontext():
+            loss.backward()
 
 
 class Report(Callback):
@@ -112,8 +140,8 @@ def fit(folder: Path, name: str, strategy: Any, *, watched: bool = True) -> None
     fitted.fit(module_of(strategy)(batches))
 
 
-def all_variants(folder: Path, make: Callable[[], Any]) -> None:
-    for name in VARIANTS:
+def all_variants(folder: Path, make: Callable[[], Any], names: Iterable[str] = VARIANTS) -> None:
+    for name in names:
         fit(folder, name, make())
     fit(folder, "7 batches", make(), watched=False)
 

@@ -189,16 +189,12 @@ class Guard:
         """Bring what was measured to the host and judge it now, on all processes at once. Host sync: one per device."""
         self._tracks.flush(together=True)
 
-    def state_dict(self, *, together: bool = True) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """Give everything that was measured and found, for a checkpoint: loads under ``weights_only=True``.
 
         A guard that loads it goes on bit for bit as this one would have. Host sync: one per device.
-
-        Args:
-            together: whether all processes call this now; else, where losses are reduced, what came after the last
-                flush is left out.
         """
-        self._tracks.flush(together=together)
+        self.flush()
         return {"version": 1, "tracks": self._tracks.state_dict(), "journal": self._journal.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -210,8 +206,10 @@ class Guard:
             state: what ``state_dict()`` gave, of a guard over optimizers of the same names.
 
         Raises:
-            ValueError: it belongs to other optimizers, or to a newer GradGuard.
+            ValueError, TypeError: it is no guard's, belongs to other optimizers, or to a newer GradGuard.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"load_state_dict needs what state_dict() gave, got {type(state).__name__}.")
         if state.get("version") != 1:
             raise ValueError(f"load_state_dict needs a guard's state of version 1, got version {state.get('version')}.")
         self._tracks.load_state_dict(state["tracks"])

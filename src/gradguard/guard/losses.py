@@ -18,7 +18,7 @@ class Losses:
 
     def add(self, loss: Tensor | float, optimizer: str | None) -> None:
         """Take one in, for an optimizer's next step or for whichever steps next. Host sync: none."""
-        value = loss.detach() if isinstance(loss, Tensor) else torch.tensor(float(loss), dtype=torch.float32)
+        value = whole(loss) if isinstance(loss, Tensor) else torch.tensor(float(loss), dtype=torch.float32)
         if value.numel() != 1:
             raise ValueError(f"record_loss needs one number, got shape {tuple(value.shape)}. Take its mean first.")
         value = value.reshape(()).to(torch.float32, copy=True)
@@ -37,3 +37,9 @@ class Losses:
     def rewind(self) -> None:
         """Forget what came since the mark."""
         self.sums = self.at_step
+
+
+def whole(loss: Tensor) -> Tensor:
+    """Give the loss as a plain tensor: under ``loss_parallel`` it is a DTensor."""
+    value: Tensor = loss.full_tensor() if hasattr(loss, "full_tensor") else loss
+    return value.detach()

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from gradguard.detect import Finding
 from gradguard.guard.hooks import StepHooks
-from gradguard.guard.losses import Losses
+from gradguard.guard.losses import Losses, whole
 from gradguard.guard.scaler import ScalerWatch
 from gradguard.guard.track import Track
 
@@ -48,7 +48,7 @@ class Tracks:
         def before(result: Any) -> None:
             loss = self.losses.take(track.name)
             if loss is None and isinstance(result, Tensor) and result.numel() == 1:
-                loss = result.detach().clone()  # what the closure returned
+                loss = whole(result).clone()  # what the closure returned
             track.refresh()
             track.before_step(loss)
             self.losses.mark()

@@ -15,6 +15,7 @@ from gradguard.lightning.session import Session
 from gradguard.lightning.settings import Settings, joined
 
 logger = logging.getLogger("gradguard")
+_OF_MODULE = ("log", "log_dict")  # its methods, which Lightning hangs on every callback of a fit
 _TREES: tuple[type, ...] = (Callback,)
 
 if TYPE_CHECKING:
@@ -107,11 +108,9 @@ class AbstractGuardCallback(_Callback, ABC):
         self._state = state_dict
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the guard behind, which hangs on an optimizer: a copy begins with what it had seen."""
-        state = self._state if self._fit is None else self._fit.state_dict(together=False)  # a rank may copy alone
-        # `log` is the module's, which Lightning hangs on each callback of a fit.
-        own = {name: value for name, value in vars(self).items() if name != "log"}
-        return {**own, "guard": None, "_fit": None, "_state": state}
+        """Leave the fit behind: a copy is for another one, and one rank can make it alone."""
+        own = {name: value for name, value in vars(self).items() if name not in _OF_MODULE}
+        return {**own, "guard": None, "_fit": None}
 
     def _session(self, trainer: Any) -> Session | None:
         return self._fit if self._fit is not None and self._fit.trainer is trainer else None

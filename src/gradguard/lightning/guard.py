@@ -40,7 +40,8 @@ class GradGuard(AbstractGuardCallback):
 
     Attributes:
         guard: the :class:`gradguard.Guard` of the last fit, closed once that is over: ``guard.diagnose()``,
-            ``guard.history``, ``guard.events``.
+            ``guard.history``, ``guard.events``. None after ``ddp_spawn`` and ``ddp_fork``, whose processes are gone:
+            read the run record.
 
     Raises:
         ValueError: an argument out of range.

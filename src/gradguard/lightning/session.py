@@ -74,9 +74,9 @@ class Session:
             for name, totals in self.totals.items():
                 totals.load_state_dict(state["totals"][name])
 
-    def state_dict(self, *, together: bool = True) -> dict[str, Any]:
-        """Give what a fit that is resumed goes on from; see :meth:`gradguard.Guard.state_dict`."""
-        guard = self.guard.state_dict(together=together)
+    def state_dict(self) -> dict[str, Any]:
+        """Give what a fit that is resumed goes on from."""
+        guard = self.guard.state_dict()
         return {"guard": guard, "totals": {name: totals.state_dict() for name, totals in self.totals.items()}}
 
     def _folder(self, state: Mapping[str, Any]) -> Path | None:
