@@ -1,0 +1,134 @@
+"""What of the guard's numbers goes where: to the Trainer's loggers, to those who monitor, to the progress bar."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, final
+
+from gradguard.detect import Severity
+from gradguard.functional import Histograms, Measurement, histograms
+from gradguard.guard import Flush
+from gradguard.guard.modules import by_module, by_parameter
+from gradguard.lightning.dashboards import Dashboards
+from gradguard.lightning.keys import Keys
+from gradguard.lightning.settings import Settings
+from gradguard.lightning.totals import Totals
+from gradguard.record import Event, HostReader
+
+logger = logging.getLogger("gradguard")
+_SHOWN = {"grad_norm": "grad_norms", "weight_norm": "weight_norms", "update_ratio": "update_ratios"}
+
+
+@final
+class Log:
+    """Writes to the dashboards on the Trainer's own x axis, and hands a few numbers to ``self.log``.
+
+    Args:
+        trainer: the Trainer.
+        module: the LightningModule.
+        settings: what the callbacks want together.
+        names: of the optimizers.
+    """
+
+    def __init__(self, trainer: Any, module: Any, settings: Settings, names: Iterable[str]) -> None:
+        self.trainer, self.module, self.settings = trainer, module, settings
+        self.key = Keys()
+        self.dashboards = Dashboards(trainer.loggers if trainer.is_global_zero else (), self.key)
+        self.totals = {name: Totals() for name in names}
+        self.axis: dict[str, dict[int, int]] = {name: {} for name in self.totals}  # x of the steps to be flushed
+        self.last_x = 0
+        self.last: dict[str, Measurement] = {}
+        self.reader = HostReader()
+        watched = {str(getattr(callback, "monitor", None)) for callback in trainer.callbacks}
+        self.is_watched = any(name.startswith("gradguard/") for name in watched)
+        self.is_followed = any(name.startswith("gradguard/") and name.endswith("grad_norm/total") for name in watched)
+
+    def prefix(self, name: str) -> str:
+        """Say what the series of an optimizer begin with."""
+        return f"{name}/" if len(self.totals) > 1 else ""
+
+    def now(self) -> int:
+        """Give the x at which the Trainer's loggers stand."""
+        loop = self.trainer.fit_loop.epoch_loop
+        return int(getattr(loop, "_batches_that_stepped", self.trainer.global_step))
+
+    def measured(self, name: str, step: int, measurement: Measurement) -> None:
+        """Note the gradients of the step that is about to be made."""
+        self.last[name] = measurement
+        self.axis[name][step] = self.last_x = self.now()
+        if self.settings.histograms and self.trainer.loggers and step % self.settings.every_n_steps == 0:
+            params = zip(measurement.names, measurement.params, strict=True)
+            grads = {f"{self.prefix(name)}grad_histogram/{n}": p.grad for n, p in params if p.grad is not None}
+            if grads:
+                scale = measurement.scale
+                found = histograms([grad if scale is None else grad / scale for grad in grads.values()])
+                self.dashboards.histograms(list(grads), Histograms(*self.reader.read(found)), self.last_x)
+
+    def take(self, flush: Flush) -> None:
+        """Send out what a flush brought."""
+        block, axis = flush.block, self.axis[flush.optimizer]
+        self.totals[flush.optimizer].update(block.totals, block.overflow, block.samples.update_ratios)
+        if self.settings.detail != "total" and self.dashboards.takers["numbers"]:
+            sampled = (by_module if self.settings.detail == "module" else by_parameter)(block)
+            for row, step in enumerate(sampled.steps.tolist()):
+                values = {
+                    f"{flush.prefix}{key}/{place}": number
+                    for key, field in _SHOWN.items()
+                    for place, number in zip(sampled.names, getattr(sampled, field)[row].tolist(), strict=True)
+                    if key != "update_ratio" or not math.isnan(number)
+                }
+                self.dashboards.scalars(values, axis.get(step, self.last_x))
+        for event in flush.events:
+            self._say(event, flush.prefix, axis.get(event.step, self.last_x))
+        last = int(block.steps[-1])
+        self.axis[flush.optimizer] = {step: x for step, x in axis.items() if step > last}
+
+    def _say(self, event: Event, prefix: str, x: int) -> None:
+        finding = event.finding
+        if self.trainer.is_global_zero:
+            level = logging.INFO if finding.severity is Severity.INFO or not finding.active else logging.WARNING
+            logger.log(level, "%s", finding.headline)
+        name = f"{prefix}finding/{finding.symptom.value}"
+        self.dashboards.scalars({name: float(finding.active)}, x)
+        self.dashboards.text(name, str(finding), x)
+
+    def ends(self, batch_idx: int) -> bool:
+        """Say whether something that may monitor comes after this batch: the end of an epoch, or a validation."""
+        every = self.trainer.val_check_batch
+        validates = isinstance(every, int | float) and 0 < every < math.inf and (batch_idx + 1) % every == 0
+        return validates or bool(self.trainer.is_last_batch)
+
+    def is_due(self) -> bool:
+        """Say whether the Trainer writes to its loggers at this step."""
+        every = self.trainer.log_every_n_steps
+        return bool(every) and (self.now() + 1) % every == 0
+
+    def summaries(self) -> dict[str, float]:
+        """Give what happened since the last time."""
+        each = ((self.prefix(name), totals.since_last_time()) for name, totals in self.totals.items())
+        return {prefix + key: value for prefix, values in each for key, value in values.items()}
+
+    def hand_over(self, values: Mapping[str, float]) -> None:
+        """Give ``self.log`` the totals and ``values``, for EarlyStopping, checkpoints and the progress bar.
+
+        Not for its loggers: what the Trainer writes to a logger that fails ends the fit.
+        """
+        if self.trainer.barebones:
+            return
+        totals = {f"{self.prefix(name)}grad_norm/total": measurement.total for name, measurement in self.last.items()}
+        how = {"on_step": True, "on_epoch": False, "logger": False, "batch_size": 1}
+        self.module.log_dict({self.key(name): value for name, value in {**totals, **values}.items()}, **how)
+        if self.settings.prog_bar:  # a bar has no room for long names
+            bar = {self.key(f"{self.prefix(name)}norm"): measurement.total for name, measurement in self.last.items()}
+            self.module.log_dict(bar, prog_bar=True, **how)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give what was summed up since the last time."""
+        return {name: totals.state_dict() for name, totals in self.totals.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from it."""
+        for name, totals in self.totals.items():
+            totals.load_state_dict(state[name])
