@@ -89,7 +89,7 @@ class Report(Callback):
     """Writes what this rank has seen, at the end and at an exception. Comes behind the callbacks of ours."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.extra = Path(folder), {}
+        self.folder = Path(folder)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._write(trainer, pl_module)
@@ -98,7 +98,7 @@ class Report(Callback):
         self._write(trainer, None, exception=f"{type(exception).__name__}: {exception}")
 
     def _write(self, trainer: Trainer, module: LightningModule | None, **more: Any) -> None:
-        seen = {**self.extra, **more, "logged": {k: v.clone() for k, v in trainer.callback_metrics.items()}}
+        seen = {**more, "logged": {k: v.clone() for k, v in trainer.callback_metrics.items()}}
         for callback in trainer.callbacks:
             if isinstance(callback, GradGuard) and callback.guard is not None:
                 guard = callback.guard
@@ -108,9 +108,7 @@ class Report(Callback):
         if module is not None:
             seen["weights"] = {name: whole(value) for name, value in module.state_dict().items()}
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"{trainer.global_rank}.pt"
-        torch.save(seen, path.with_suffix(".part"))
-        path.with_suffix(".part").rename(path)
+        torch.save(seen, self.folder / f"{trainer.global_rank}.pt")
 
 
 def whole(value: Any) -> Tensor:

@@ -151,6 +151,10 @@ class Guard:
         track.taken = track.measured(scaler.scale_of(track) if scaler else None)
         return track.taken
 
+    def waiting(self, optimizer: str) -> Measurement | None:
+        """Give what was measured for an optimizer's step to come, if it was. Host sync: none."""
+        return self._tracks.named(optimizer, "waiting").taken
+
     def diagnose(self) -> list[Finding]:
         """Say what has been found so far, the worst first. An empty list is good news. Host sync: one per device."""
         self._tracks.flush(together=False)
@@ -173,13 +177,17 @@ class Guard:
 
     @property
     def events(self) -> tuple[Event, ...]:
-        """Findings that were raised or ended, in the order in which that was noticed. Host sync: none."""
+        """Findings that were raised or ended, as they were noticed. Host sync: none."""
         return tuple(self._journal.events)
 
     @property
     def steps(self) -> dict[str, int]:
         """How many steps each optimizer has made. Host sync: none."""
         return {track.name: track.step for track in self._tracks}
+
+    def open_record(self) -> None:
+        """Open the run record now, where there is one, rather than at the first step."""
+        self._journal.open()
 
     def listen(self, listener: Callable[[Flush], None]) -> None:
         """Have ``listener`` called with what each flush brings."""

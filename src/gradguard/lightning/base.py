@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytorch_lightning import Callback
 
+from gradguard.errors import GradGuardWarning
 from gradguard.guard import Guard
-from gradguard.lightning.optimizers import named_optimizers
+from gradguard.lightning.optimizers import is_measurable, named_optimizers
 from gradguard.lightning.session import Session
-from gradguard.lightning.settings import Settings, joined
+from gradguard.lightning.settings import Settings, joined, like
 
 logger = logging.getLogger("gradguard")
 _OF_MODULE = ("log", "log_dict")  # its methods, which Lightning hangs on every callback of a fit
@@ -41,7 +43,8 @@ class AbstractGuardCallback(_Callback, ABC):
         self.guard: Guard | None = None
         self.is_automatic = False  # made by an entry point: yields to what the user passed
         self._state: Mapping[str, Any] = {}  # of a checkpoint, until there is a guard to load it
-        self._fit: Session | None = None  # of the first of a Trainer's callbacks, which passes the hooks on
+        self._current: Session | None = None  # of the first of a Trainer's callbacks, which passes the hooks on
+        self._waits = False  # for a first parameter that can be measured
 
     @abstractmethod
     def settings(self) -> Settings:
@@ -55,23 +58,52 @@ class AbstractGuardCallback(_Callback, ABC):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Make the session, once for all callbacks of the Trainer."""
-        ours = _of(trainer)
-        if ours and ours[0] is self and named_optimizers(trainer, pl_module):
-            state = next((callback._state for callback in ours if callback._state), {})
-            if not state and trainer.global_step and self._fit is not None and self._fit.trainer is trainer:
-                state = self._fit.state_dict()  # the same Trainer goes on with another fit
-            wanted = [(type(callback).__name__, callback.settings()) for callback in ours]
-            self._fit = Session(trainer, pl_module, joined(wanted), state)
-            for callback in ours:
-                callback.guard, callback._state = self._fit.guard, {}
+        self._waits = False
+        if callbacks_of(trainer)[:1] != [self]:
+            return
+        if self._current is not None and self._current.trainer is not trainer and not self._current.guard.closed:
+            raise ValueError(
+                f"This {type(self).__name__} is at work in another Trainer's fit. Give each Trainer one of its own."
+            )
+        self._begin(trainer, pl_module)
+
+    def _begin(self, trainer: Any, module: Any) -> None:
+        before, self._current = self._current, None
+        optimizers = named_optimizers(trainer, module)
+        measurable = {name: optimizer for name, optimizer in optimizers.items() if is_measurable(optimizer)}
+        self._waits = bool(optimizers) and not measurable
+        if not measurable:
+            if not optimizers and not self.is_automatic:
+                _warn(
+                    "configure_optimizers gave no optimizer: there is nothing to measure. For one of your own, use "
+                    "gradguard.Guard(model, optimizer)."
+                )
+            return
+        if len(measurable) < len(optimizers):
+            others = ", ".join(optimizers.keys() - measurable.keys())
+            _warn(f"Not measured in this fit: {others}, since it has nothing to train yet.")
+        ours = callbacks_of(trainer)
+        state = next((callback._state for callback in ours if callback._state), {})
+        if not state and trainer.global_step and before is not None and before.goes_on_in(trainer, module, optimizers):
+            state = before.state_dict()
+        self._current = Session(trainer, module, measurable, joined(wanted_by(ours)), state)
+        for callback in ours:
+            callback.guard, callback._state = self._current.guard, {}
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        """Notice other optimizers."""
+        if session := self._session(trainer):
+            session.check_optimizers()
 
     def on_before_backward(self, trainer: Any, pl_module: Any, loss: Any) -> None:
         """Note the loss."""
+        if self._waits:  # the first forward pass gives lazy parameters a shape; others are unfrozen later on
+            self._begin(trainer, pl_module)
         if session := self._session(trainer):
             session.record_loss(loss)
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
-        """Measure: after accumulation and unscaling, before any clipping."""
+        """Measure: after accumulation and unscaling, before the Trainer's clipping."""
         if session := self._session(trainer):
             session.measure(optimizer)
 
@@ -87,35 +119,54 @@ class AbstractGuardCallback(_Callback, ABC):
 
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
         """Tell the run."""
-        if session := self._session(trainer):
-            session.tell()
+        if self._current is not None and self._current.trainer is trainer:
+            self._current.tell()
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Close, and tell the run as far as it got."""
-        if session := self._session(trainer):
+        if self._current is not None and self._current.trainer is trainer:
             try:
-                session.end(exception)
-                session.tell()
+                self._current.end(exception)
+                self._current.tell()
             except Exception:  # the fit's own exception goes on
                 logger.exception("The last steps could not be judged.")
 
     def state_dict(self) -> dict[str, Any]:
         """Give what a resumed fit goes on from; of a Trainer's callbacks, the first one saves it."""
-        return dict(self._state) if self._fit is None else self._fit.state_dict()
+        return dict(self._state) if self._current is None else self._current.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep a checkpoint's state for the guard to come."""
-        self._state = state_dict
+        """Keep a checkpoint's state for the guard to come; where a fit is restored in its middle, load it now."""
+        if self._current is not None and not self._current.guard.closed:
+            self._current.load_state_dict(state_dict)
+        else:
+            self._state = state_dict
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the fit behind: a copy is for another one, and one rank can make it alone."""
         own = {name: value for name, value in vars(self).items() if name not in _OF_MODULE}
-        return {**own, "guard": None, "_fit": None}
+        return {**own, "guard": None, "_current": None}
 
     def _session(self, trainer: Any) -> Session | None:
-        return self._fit if self._fit is not None and self._fit.trainer is trainer else None
+        current = self._current
+        return current if current is not None and current.trainer is trainer and not current.guard.closed else None
 
 
-def _of(trainer: Any) -> list[AbstractGuardCallback]:
+def callbacks_of(trainer: Any) -> list[AbstractGuardCallback]:
+    """Give ours among a Trainer's callbacks, without an automatic one where the user passed one of its kind."""
     ours = [callback for callback in trainer.callbacks if isinstance(callback, AbstractGuardCallback)]
-    return [callback for callback in ours if not callback.is_automatic] or ours
+    passed = {type(callback) for callback in ours if not callback.is_automatic}
+    return [callback for callback in ours if not (callback.is_automatic and type(callback) in passed)]
+
+
+def wanted_by(ours: Sequence[AbstractGuardCallback]) -> list[tuple[str, Settings]]:
+    """Give the settings of each by its class; an automatic one takes over what a guard can have only once."""
+    passed = next((callback.settings() for callback in ours if not callback.is_automatic), None)
+    return [
+        (type(one).__name__, like(one.settings(), passed) if one.is_automatic and passed else one.settings())
+        for one in ours
+    ]
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, GradGuardWarning, stacklevel=3)

@@ -35,13 +35,15 @@ class Log:
     def __init__(self, trainer: Any, module: Any, settings: Settings, names: Iterable[str]) -> None:
         self.trainer, self.module, self.settings = trainer, module, settings
         self.key = Keys()
-        self.dashboards = Dashboards(trainer.loggers if trainer.is_global_zero else (), self.key)
+        writes = trainer.is_global_zero and trainer.log_every_n_steps  # 0: never, for Lightning
+        self.dashboards = Dashboards(trainer.loggers if writes else (), self.key)
         self.totals = {name: Totals() for name in names}
         self.axis: dict[str, dict[int, int]] = {name: {} for name in self.totals}  # x of the steps to be flushed
-        self.last_x = 0
+        self.last_x = self.now()
+        self.period = self._period()  # in which the summaries were last written
         self.last: dict[str, Measurement] = {}
         self.reader = HostReader()
-        watched = {str(getattr(callback, "monitor", None)) for callback in trainer.callbacks}
+        watched = {str(getattr(one, "monitor", "")) for one in [*trainer.callbacks, *trainer.lr_scheduler_configs]}
         self.is_watched = any(name.startswith("gradguard/") for name in watched)
         self.is_followed = any(name.startswith("gradguard/") and name.endswith("grad_norm/total") for name in watched)
 
@@ -79,9 +81,9 @@ class Log:
                     for place, number in zip(sampled.names, getattr(sampled, field)[row].tolist(), strict=True)
                     if key != "update_ratio" or not math.isnan(number)
                 }
-                self.dashboards.scalars(values, axis.get(step, self.last_x))
+                self.dashboards.scalars(values, axis.get(step, self.now()))
         for event in flush.events:
-            self._say(event, flush.prefix, axis.get(event.step, self.last_x))
+            self._say(event, flush.prefix, axis.get(event.step, self.now()))
         last = int(block.steps[-1])
         self.axis[flush.optimizer] = {step: x for step, x in axis.items() if step > last}
 
@@ -96,14 +98,23 @@ class Log:
 
     def ends(self, batch_idx: int) -> bool:
         """Say whether something that may monitor comes after this batch: the end of an epoch, or a validation."""
-        every = self.trainer.val_check_batch
-        validates = isinstance(every, int | float) and 0 < every < math.inf and (batch_idx + 1) % every == 0
-        return validates or bool(self.trainer.is_last_batch)
+        trainer, every = self.trainer, self.trainer.val_check_batch
+        if trainer.is_last_batch:
+            return True
+        if not isinstance(every, int | float):
+            return bool(trainer.enable_validation)  # by the clock: any batch may be the one
+        across_epochs = trainer.check_val_every_n_epoch is None
+        count = (trainer.fit_loop.total_batch_idx if across_epochs else batch_idx) + 1
+        return bool(0 < every < math.inf and count % every == 0)
 
     def is_due(self) -> bool:
-        """Say whether the Trainer writes to its loggers at this step."""
+        """Say whether the Trainer has come to write to its loggers since the last time."""
+        period, self.period = self.period, self._period(1)
+        return self.period > period
+
+    def _period(self, ahead: int = 0) -> int:
         every = self.trainer.log_every_n_steps
-        return bool(every) and (self.now() + 1) % every == 0
+        return (self.now() + ahead) // every if every else 0
 
     def summaries(self) -> dict[str, float]:
         """Give what happened since the last time."""
@@ -111,18 +122,22 @@ class Log:
         return {prefix + key: value for prefix, values in each for key, value in values.items()}
 
     def hand_over(self, values: Mapping[str, float]) -> None:
-        """Give ``self.log`` the totals and ``values``, for EarlyStopping, checkpoints and the progress bar.
+        """Give ``self.log`` the totals and ``values``, for EarlyStopping, checkpoints and schedulers.
 
         Not for its loggers: what the Trainer writes to a logger that fails ends the fit.
         """
-        if self.trainer.barebones:
-            return
         totals = {f"{self.prefix(name)}grad_norm/total": measurement.total for name, measurement in self.last.items()}
-        how = {"on_step": True, "on_epoch": False, "logger": False, "batch_size": 1}
-        self.module.log_dict({self.key(name): value for name, value in {**totals, **values}.items()}, **how)
-        if self.settings.prog_bar:  # a bar has no room for long names
-            bar = {self.key(f"{self.prefix(name)}norm"): measurement.total for name, measurement in self.last.items()}
-            self.module.log_dict(bar, prog_bar=True, **how)
+        self._to_trainer({**totals, **values}, prog_bar=False)
+
+    def show(self) -> None:
+        """Give the totals to the progress bar, under a name that it has room for."""
+        totals = {f"{self.prefix(name)}norm": measurement.total for name, measurement in self.last.items()}
+        self._to_trainer(totals, prog_bar=True)
+
+    def _to_trainer(self, values: Mapping[str, Any], *, prog_bar: bool) -> None:
+        if not self.trainer.barebones:
+            metrics = {self.key(name): value for name, value in values.items()}
+            self.module.log_dict(metrics, on_step=True, on_epoch=False, logger=False, prog_bar=prog_bar, batch_size=1)
 
     def state_dict(self) -> dict[str, Any]:
         """Give what was summed up since the last time."""

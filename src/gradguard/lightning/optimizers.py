@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from gradguard.guard.hooks import innermost
@@ -23,6 +24,12 @@ def named_optimizers(trainer: Any, module: Any) -> dict[str, Optimizer]:
     return {
         name if unique and name else str(i): one for i, (name, one) in enumerate(zip(names, optimizers, strict=True))
     }
+
+
+def is_measurable(optimizer: Optimizer) -> bool:
+    """Say whether it has something to train, in a shape that is known."""
+    params = [param for group in optimizer.param_groups for param in group["params"]]
+    return any(param.requires_grad for param in params) and not any(map(is_lazy, params))
 
 
 def _child(optimizer: Optimizer, module: Any) -> str | None:

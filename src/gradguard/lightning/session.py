@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from gradguard.detect import Finding, Severity
-from gradguard.errors import CriticalFindingError
+from gradguard.errors import CriticalFindingError, GradGuardWarning
 from gradguard.guard import Flush, Guard
 from gradguard.guard.hooks import innermost
 from gradguard.lightning.folder import default_folder
 from gradguard.lightning.log import Log
-from gradguard.lightning.optimizers import named_optimizers
 from gradguard.lightning.settings import Settings
 
 
@@ -26,17 +27,34 @@ class Session:
     Args:
         trainer: the Trainer, its optimizers made and its checkpoint restored.
         module: the LightningModule.
+        optimizers: those that can be measured, by name.
         settings: what the callbacks want together.
         state: another session's, from a checkpoint, or nothing.
     """
 
-    def __init__(self, trainer: Any, module: Any, settings: Settings, state: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        trainer: Any,
+        module: Any,
+        optimizers: Mapping[str, Optimizer],
+        settings: Settings,
+        state: Mapping[str, Any],
+    ) -> None:
         self.trainer, self.module, self.settings = trainer, module, settings
-        optimizers = named_optimizers(trainer, module)
         self.names = {id(optimizer): name for name, optimizer in optimizers.items()}
+        self.given = set(map(id, trainer.optimizers))
+        if state and set(state["totals"]) != set(optimizers):
+            _warn(
+                f"The checkpoint's gradients are those of {', '.join(state['totals'])}, this fit has "
+                f"{', '.join(optimizers)}: what was measured before is left out."
+            )
+            state = {}
         self.log = Log(trainer, module, settings, optimizers)
+        self.losses: list[Tensor] = []  # of several optimizers, until it is known whose step they belong to
         self.measured_at: dict[str, int] = {}
-        self.logged_at: dict[str, int] = {}
+        self.steps: dict[str, int] = {}  # as they were at the last batch, the last summary, the last hand-over
+        self.summed_up: dict[str, int] = {}
+        self.handed_over: dict[str, int] = {}
         self.critical: Finding | None = None  # to be raised once the batch is over
         self.story = ""
         self.guard = Guard(
@@ -52,13 +70,33 @@ class Session:
         )
         self.guard.listen(self.log.take)
         self.guard.listen(self._heed)
-        if state:
-            self.guard.load_state_dict(state["guard"])
-            self.log.load_state_dict(state["totals"])
+        try:
+            if state:
+                self.load_state_dict(state)
+            self.guard.open_record()
+        except Exception:
+            self.guard.close("failed", together=False)
+            raise
+        self.steps = self.summed_up = self.handed_over = self.guard.steps
 
     def state_dict(self) -> dict[str, Any]:
         """Give what a fit that is resumed goes on from."""
         return {"guard": self.guard.state_dict(), "totals": self.log.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from it."""
+        self.guard.load_state_dict(state["guard"])
+        self.log.load_state_dict(state["totals"])
+
+    def goes_on_in(self, trainer: Any, module: Any, optimizers: Mapping[str, Optimizer]) -> bool:
+        """Say whether another fit of this Trainer goes on with the same training."""
+        return self.trainer is trainer and self.module is module and set(self.names.values()) == set(optimizers)
+
+    def check_optimizers(self) -> None:
+        """Warn once of optimizers that came in the middle of the fit."""
+        if set(map(id, self.trainer.optimizers)) != self.given:
+            self.given = set(map(id, self.trainer.optimizers))
+            _warn("The Trainer's optimizers were replaced in the middle of the fit: the new ones are not measured.")
 
     def _scaler(self) -> Any:
         return getattr(self.trainer.precision_plugin, "scaler", None)
@@ -71,41 +109,53 @@ class Session:
         return default_folder(self.trainer, state["guard"]["journal"]["run"] if state else None)
 
     def _mean_over_ranks(self, losses: Tensor) -> Tensor:
-        mean: Tensor = self.trainer.strategy.reduce(losses, reduce_op="mean")
+        strategy = self.trainer.strategy
+        mean: Tensor = strategy.reduce(losses.to(strategy.root_device), reduce_op="mean")
         return mean
 
     def record_loss(self, loss: Tensor) -> None:
         """Note what ``backward`` is called with, as it was before it was scaled and divided."""
-        loss = loss.detach()
-        scaler = self._scaler()
+        loss, scaler, divided_by = loss.detach(), self._scaler(), self.trainer.accumulate_grad_batches
         if scaler is not None:
             loss = loss.float() / scaler.scale(torch.ones((), device=loss.device))
-        if self.module.automatic_optimization:
-            loss = loss * self.trainer.accumulate_grad_batches
-        self.guard.record_loss(loss)
+        if divided_by > 1 and self.module.automatic_optimization:
+            loss = loss * divided_by
+        if len(self.names) == 1:
+            self.guard.record_loss(loss)
+        else:
+            self.losses.append(loss)
 
     def measure(self, optimizer: Any) -> None:
-        """Measure the raw gradients of the step that this optimizer is about to make."""
+        """Measure the gradients of the step that this optimizer is about to make."""
         name = self.names.get(id(innermost(optimizer)))
         if name is None or self.measured_at.get(name) == self.trainer.global_step:
             return  # LBFGS evaluates its closure many times in one step; the first gradients are those of the step
         self.measured_at[name] = self.trainer.global_step
-        self.log.measured(name, self.guard.steps[name] + 1, self.guard.measure(name))
+        if len(self.losses) == 1:  # of two backward passes before a step, nobody can say which is whose
+            self.guard.record_loss(self.losses[0], name)
+        self.losses.clear()
+        taken = self.guard.waiting(name)  # by the user, before a clipping of his own
+        measurement = self.guard.measure(name) if taken is None or taken is self.log.last.get(name) else taken
+        self.log.measured(name, self.guard.steps[name] + 1, measurement)
 
     def after_batch(self, batch_idx: int) -> None:
         """Log what is due; stop a strict run that is past saving."""
-        steps = self.guard.steps
-        if steps == self.logged_at:
-            return  # accumulating
-        self.logged_at = steps
-        ends = self.log.ends(batch_idx)
-        if self.log.is_due() or (ends and self.log.is_watched):
+        steps, log = self.guard.steps, self.log
+        due = False
+        if steps != self.steps:
+            self.steps, log.last_x, due = steps, log.now(), log.is_due()
+        ends = log.ends(batch_idx)
+        if due or (steps != self.summed_up and ends and log.is_watched):
             self.guard.flush()
-            values = self.log.summaries()
-            self.log.dashboards.scalars(values, self.log.now())
-            self.log.hand_over(values)
-        elif ends or self.log.is_followed or self.settings.prog_bar:
-            self.log.hand_over({})
+            values = log.summaries()
+            log.dashboards.scalars(values, log.last_x)
+            log.hand_over(values)
+            self.summed_up = self.handed_over = steps
+        elif steps != self.handed_over and (ends or log.is_followed):
+            log.hand_over({})
+            self.handed_over = steps
+        if self.settings.prog_bar:
+            log.show()
         self._stop_if_critical()
 
     def _heed(self, flush: Flush) -> None:
@@ -129,8 +179,12 @@ class Session:
         """Look at the last steps, write the summary, and let go of the optimizers."""
         if self.guard.closed:
             return
-        status = "finished" if exception is None else f"failed: {type(exception).__name__}"
-        self.guard.close(status, together=exception is None)
+        if exception is None:
+            self.guard.flush()
+            failure = "" if self.critical is None else CriticalFindingError.__name__
+        else:
+            failure = type(exception).__name__
+        self.guard.close(f"failed: {failure}" if failure else "finished", together=exception is None)
         self.log.dashboards.scalars(self.log.summaries(), self.log.last_x)
         if self.settings.summary:
             self.story = self.guard.summary()
@@ -148,3 +202,7 @@ class Session:
 def _checkpoint_folder(trainer: Any) -> str:
     saved_to = (getattr(callback, "dirpath", None) for callback in trainer.checkpoint_callbacks)
     return str(next(filter(None, saved_to), None) or trainer.log_dir or trainer.default_root_dir)
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, GradGuardWarning, stacklevel=4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal
 
@@ -64,6 +64,11 @@ def checked(
         run_dir=None if run_dir is None else Path(run_dir),
         **flags,
     )
+
+
+def like(settings: Settings, other: Settings) -> Settings:
+    """Give the settings with what one guard can have only once taken from others."""
+    return replace(settings, **{field: getattr(other, field) for field in SHARED})
 
 
 def joined(wanted: Sequence[tuple[str, Settings]]) -> Settings:

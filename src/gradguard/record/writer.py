@@ -69,7 +69,7 @@ class RunWriter:
             if before.run != run:
                 raise RecordError(
                     f"{self.folder} holds the record of another run, which is never overwritten. Choose another "
-                    "run_dir, or resume that run: load its guard's state_dict() before the first step."
+                    "run_dir, or resume that run: fit(ckpt_path=...) in a Trainer, load_state_dict() of its guard else."
                 )
             self.manifest = replace(self.manifest, created=before.created)
         try:
