@@ -1,5 +1,7 @@
 """Resume: the callback's state lies in the checkpoint, so that history, findings and the run record go on."""
 
+import tempfile
+
 import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import nn
@@ -20,14 +22,17 @@ class Sums(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.01)
 
 
+folder = tempfile.mkdtemp()
+
+
 def fit(epochs, ckpt_path=None):
-    trainer = Trainer(max_epochs=epochs, callbacks=[GradGuard(run_dir="runs/sums", summary=False)])
+    trainer = Trainer(max_epochs=epochs, callbacks=[GradGuard(run_dir=folder, summary=False)])
     trainer.fit(Sums(), torch.utils.data.DataLoader(torch.randn(1600, 8), batch_size=16), ckpt_path=ckpt_path)
     return trainer.checkpoint_callback.best_model_path
 
 
 first = fit(epochs=2)
-print("in the record:", len(read("runs/sums").history["loss"].steps), "steps")
-fit(epochs=5, ckpt_path=first)  # without the checkpoint, runs/sums would be refused: it holds another run
-run = read("runs/sums")
-print("in the record:", len(run.history["loss"].steps), "steps,", run.manifest.status, "on", run.manifest.device)
+print("the record reaches step", int(read(folder).history["loss"].steps[-1]))
+fit(epochs=5, ckpt_path=first)  # without the checkpoint, the folder would be refused: it holds another run
+run = read(folder)
+print("the record reaches step", int(run.history["loss"].steps[-1]), "and is", run.manifest.status)

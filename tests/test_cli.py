@@ -32,10 +32,10 @@ def test_the_demo_finds_the_sick_network_out_and_the_cured_one_healthy(tmp_path:
     curves = EventAccumulator(str(tmp_path / logs / "sick" / "version_0")).Reload()
     assert len(curves.Scalars("gradguard/grad_norm/network.layer1")) == 16  # steps 1 to 4, 8, 16, 32 and every 50th
     assert "vanishing_depth" in str(curves.Tensors("gradguard/finding/vanishing_depth/text_summary"))
-    (line,) = re.findall(r"gradguard\.record\.read\(.*\)\.to_frame\(\)", done.stdout)
-    code = f"import gradguard.record; print(len({line}))"
+    (line,) = re.findall(r"gradguard\.record\.read\(.*\)\.history", done.stdout)
+    code = f"import gradguard.record; print(len({line}['grad_norm/total'].steps))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
-    assert int(shown.stdout) > 460
+    assert int(shown.stdout) == 460
 
 
 @pytest.mark.parametrize("seed", range(1, 6))
@@ -66,6 +66,7 @@ def test_what_the_demo_lacks_is_named_with_the_mend(missing: str, monkeypatch: p
         ([], 2, "required: JOB"),
         (["dance"], 2, "invalid choice: 'dance'"),
         (["demo", "--epochs", "0"], 2, "needs a number >= 1, got 0"),
+        (["demo", "--epochs", "x"], 2, "needs a number >= 1, got x"),
     ],
 )
 def test_help_and_mistakes(arguments: list[str], code: int, says: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,7 @@ SAYS = {
         "critic (Adam): 300 steps, 4 parameters",
         "['gradguard/critic/grad_norm/total', 'gradguard/generator/grad_norm/total']",
     ],
-    "lightning_resume": ["in the record: 200 steps\n", "in the record: 500 steps, finished on cpu"],
+    "lightning_resume": ["the record reaches step 200\n", "the record reaches step 500 and is finished"],
     "already_clips": ["clipped_upstream", "largest norm seen: 0.5", "largest norm seen: 5"],
 }
 

@@ -126,7 +126,7 @@ def demo(*, epochs: int = 20, seed: int = 0, logs: str | Path = "gradguard_demo"
         symptoms = ", ".join(f.symptom.value for f in outcome.findings)
         print(f"  with {what:7} {outcome.accuracy:6.1%}   {symptoms or otherwise}")
     print(f"\nCurves, in TensorBoard:    tensorboard --logdir {logs}")
-    print(f'Run record, in Python:     gradguard.record.read("{sick.folder / "gradguard"}").to_frame()')
+    print(f'Run record, in Python:     gradguard.record.read("{sick.folder / "gradguard"}").history')
     return 0 if found and healthy and cured.accuracy > sick.accuracy else 1
 
 

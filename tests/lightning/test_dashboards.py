@@ -335,7 +335,7 @@ def test_the_x_axis_goes_on_after_a_resume(tmp_path: Path) -> None:
         assert logged == pytest.approx({x: values[x + 1] for x in logged}, rel=1e-5)
 
 
-def test_a_spike_before_a_monitored_epoch_ends_reaches_the_loggers(tmp_path: Path) -> None:
+def test_what_a_monitor_sees_takes_nothing_from_the_rows(tmp_path: Path) -> None:
     from pytorch_lightning.callbacks import EarlyStopping
 
     class Spike(Plain):
@@ -348,7 +348,7 @@ def test_a_spike_before_a_monitored_epoch_ends_reaches_the_loggers(tmp_path: Pat
     run.fit(Spike(lr=1e-5), loader(12))
     found = readers.csv_log(log.log_dir)
     check_totals(found, callback.guard, list(range(24)))
-    assert [x for x, _ in found.scalars["gradguard/grad_norm/max"]] == [11, 19, 23]
+    assert [x for x, _ in found.scalars["gradguard/grad_norm/max"]] == [19, 23]
 
 
 def test_each_histogram_is_of_one_step_also_where_a_closure_runs_many_times(tmp_path: Path) -> None:

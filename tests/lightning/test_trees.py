@@ -165,5 +165,5 @@ def test_in_every_trainer_on_request() -> None:
     pytest.importorskip("lightning")
     lines = [line for line in fresh(FIT + AUTO, *TREES) if line.startswith("[")]
     unasked = ["[] 0", "[(False, 3)] 3", "[] 3"]
-    asked = ["[(True, 3)] 3", "[(False, 3), (True, None)] 3", "[(True, None)] 3"]  # yields to a monitor, too
+    asked = ["[(True, 3)] 3", "[(False, 3), (True, None)] 3", "[(True, 3)] 3"]  # yields to its own kind only
     assert lines == 2 * [*unasked, *asked]

@@ -40,12 +40,13 @@ def detector_objects(detectors: Any) -> tuple[AbstractDetector, ...]:
     """Give the detectors to copy for each optimizer; the default ones for None."""
     if detectors is None:
         return default_detectors()
-    if not isinstance(detectors, Iterable):
+    if not isinstance(detectors, Iterable) or isinstance(detectors, str):
         raise TypeError(f"Guard needs detectors to be a list of AbstractDetector objects, got {detectors!r}.")
     chosen = tuple(detectors)
     for detector in chosen:
         if not isinstance(detector, AbstractDetector):
-            raise TypeError(f"Guard needs detectors to be AbstractDetector objects, got {detector!r}.")
+            hint = f" Write {detector.__name__}()." if isinstance(detector, type) else ""
+            raise TypeError(f"Guard needs detectors to be AbstractDetector objects, got {detector!r}.{hint}")
     return chosen
 
 
@@ -120,3 +121,11 @@ def check_parameters(track: Track, models: Mapping[str, nn.Module]) -> None:
             GradGuardWarning,
             stacklevel=3,
         )
+
+
+def check_state(state: Any) -> None:
+    """Refuse what no guard of this version has saved."""
+    if not isinstance(state, Mapping):
+        raise TypeError(f"load_state_dict needs what state_dict() gave, got {type(state).__name__}.")
+    if state.get("version") != 1:
+        raise ValueError(f"load_state_dict needs a guard's state of version 1, got version {state.get('version')}.")

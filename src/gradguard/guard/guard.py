@@ -15,6 +15,7 @@ from gradguard.errors import ClosedGuardError
 from gradguard.functional import Measurement
 from gradguard.guard.arguments import (
     check_parameters,
+    check_state,
     detector_objects,
     named_models,
     named_optimizers,
@@ -117,8 +118,7 @@ class Guard:
             optimizer: name of the optimizer whose step it belongs to; whichever steps next by default.
 
         Raises:
-            ValueError: more than one number, or no such optimizer.
-            ClosedGuardError: the guard was closed.
+            ValueError: more than one number, no such optimizer, or (``ClosedGuardError``) the guard was closed.
 
         Host sync: none. Mutates: nothing.
         """
@@ -139,8 +139,7 @@ class Guard:
             The raw gradient norms, on the device, with a ``scaler``'s loss scale divided out.
 
         Raises:
-            ValueError: no such optimizer, or none named where there are several.
-            ClosedGuardError: the guard was closed.
+            ValueError: no such optimizer, none named of several, or (``ClosedGuardError``) the guard was closed.
 
         Host sync: none. Mutates: nothing.
         """
@@ -216,10 +215,7 @@ class Guard:
         Raises:
             ValueError, TypeError: it is no guard's, belongs to other optimizers, or to a newer GradGuard.
         """
-        if not isinstance(state, Mapping):
-            raise TypeError(f"load_state_dict needs what state_dict() gave, got {type(state).__name__}.")
-        if state.get("version") != 1:
-            raise ValueError(f"load_state_dict needs a guard's state of version 1, got version {state.get('version')}.")
+        check_state(state)
         self._tracks.load_state_dict(state["tracks"])
         self._journal.load_state_dict(state["journal"])
 

@@ -10,6 +10,7 @@ from gradguard.detect import Finding, Severity, Symptom
 from gradguard.guard.track import Track
 from gradguard.record import History
 
+GROWN = 2.0  # times the first loss: no run that learns ends there
 EARLY = 30  # warm-up and patience of the slowest rule that looks at every step
 
 
@@ -21,11 +22,11 @@ def summary(tracks: Sequence[Track], history: History, findings: Sequence[Findin
         layers = len(set(track.layout.layers))
         lines.append(f"{track.name} ({kind}): {track.step} steps, {len(track.params)} parameters in {layers} modules")
         lines += [f"  {line}" for line in _numbers(track, history, findings)]
-    lines.append(f"Verdict: {_verdict(findings, tracks)}")
+    lines.append(f"Verdict: {_verdict(findings, tracks, history)}")
     return "\n".join([*lines, *(str(finding) for finding in findings)])
 
 
-def _verdict(findings: Sequence[Finding], tracks: Sequence[Track]) -> str:
+def _verdict(findings: Sequence[Finding], tracks: Sequence[Track], history: History) -> str:
     serious = dict.fromkeys(
         f.symptom.value + ("" if f.active else " (over)") for f in findings if f.severity is not Severity.INFO
     )
@@ -40,6 +41,11 @@ def _verdict(findings: Sequence[Finding], tracks: Sequence[Track]) -> str:
         return f"nothing found, but {steps} steps are too few for a verdict."
     if any(f.symptom is Symptom.CLIPPED_UPSTREAM for f in findings):
         return "healthy as far as can be seen; the loop clips, which hides how large the raw norm gets."
+    for track in tracks:
+        loss = history.get(f"{track.prefix}loss")
+        if loss is not None and 0 < GROWN * loss.last[0] < loss.last[-5:].min():
+            grew = f"the loss grew from {loss.last[0]:.3g} to {loss.last[-1]:.3g}"
+            return f"nothing found by {len(track.detectors)} rules, but {grew}: the learning rate may be far too large."
     return f"healthy, by {len(tracks[0].detectors)} rules."
 
 

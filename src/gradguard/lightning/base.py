@@ -97,7 +97,9 @@ class AbstractGuardCallback(_Callback, ABC):
 
     def on_before_backward(self, trainer: Any, pl_module: Any, loss: Any) -> None:
         """Note the loss."""
-        if self._waits:  # the first forward pass gives lazy parameters a shape; others are unfrozen later on
+        # The first forward pass gives lazy parameters a shape; others are unfrozen later on. The step that this is part
+        # of is not measured: its optimizer has already looked for hooks.
+        if self._waits:
             self._begin(trainer, pl_module)
         if session := self._session(trainer):
             session.record_loss(loss)
@@ -141,6 +143,14 @@ class AbstractGuardCallback(_Callback, ABC):
             self._current.load_state_dict(state_dict)
         else:
             self._state = state_dict
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: Mapping[str, Any]) -> None:
+        """Say so where a checkpoint's state can't be gone on from."""
+        kept = [
+            key for key in checkpoint.get("callbacks", ()) if str(key).startswith(f"{type(self).__name__}(norm_type")
+        ]
+        if kept and self.state_key not in kept and not self.is_automatic:
+            _warn(f"The checkpoint holds {kept[0]}, this is {self.state_key}: what was measured before is left out.")
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the fit behind: a copy is for another one, and one rank can make it alone."""

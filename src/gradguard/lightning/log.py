@@ -37,7 +37,8 @@ class Log:
         self.key = Keys()
         writes = trainer.is_global_zero and trainer.log_every_n_steps  # 0: never, for Lightning
         self.dashboards = Dashboards(trainer.loggers if writes else (), self.key)
-        self.totals = {name: Totals() for name in names}
+        self.totals = {name: Totals() for name in names}  # since the last row
+        self.interval = {name: Totals() for name in self.totals}  # since the last validation or end of an epoch
         self.axis: dict[str, dict[int, int]] = {name: {} for name in self.totals}  # x of the steps to be flushed
         self.last_x = self.now()
         self.period = self._period()  # in which the summaries were last written
@@ -71,7 +72,8 @@ class Log:
     def take(self, flush: Flush) -> None:
         """Send out what a flush brought."""
         block, axis = flush.block, self.axis[flush.optimizer]
-        self.totals[flush.optimizer].update(block.totals, block.overflow, block.samples.update_ratios)
+        for totals in (self.totals, self.interval) if self.is_watched else (self.totals,):
+            totals[flush.optimizer].update(block.totals, block.overflow, block.samples.update_ratios)
         if self.settings.detail != "total" and self.dashboards.takers["numbers"]:
             sampled = (by_module if self.settings.detail == "module" else by_parameter)(block)
             for row, step in enumerate(sampled.steps.tolist()):
@@ -91,7 +93,8 @@ class Log:
         finding = event.finding
         if self.trainer.is_global_zero:
             level = logging.INFO if finding.severity is Severity.INFO or not finding.active else logging.WARNING
-            logger.log(level, "%s", finding.headline)
+            bar = getattr(self.trainer.progress_bar_callback, "is_enabled", False)  # it stands in the line
+            logger.log(level, "%s%s", "\n" if bar else "", finding.headline)
         name = f"{prefix}finding/{finding.symptom.value}"
         self.dashboards.scalars({name: float(finding.active)}, x)
         self.dashboards.text(name, str(finding), x)
@@ -116,9 +119,24 @@ class Log:
         every = self.trainer.log_every_n_steps
         return (self.now() + ahead) // every if every else 0
 
-    def summaries(self) -> dict[str, float]:
-        """Give what happened since the last time."""
-        each = ((self.prefix(name), totals.since_last_time()) for name, totals in self.totals.items())
+    def write_row(self) -> dict[str, float]:
+        """Write what happened since the last row, and give it."""
+        row = self._so_far(self.totals)
+        self.dashboards.scalars(row, self.last_x)
+        for totals in self.totals.values():
+            totals.begin_anew()
+        return row
+
+    def what_monitors_compare(self, *, ends: bool) -> dict[str, float]:
+        """Give what happened since the last validation or end of an epoch, however often a row was written."""
+        values = self._so_far(self.interval)
+        if ends:
+            for interval in self.interval.values():
+                interval.begin_anew()
+        return values
+
+    def _so_far(self, totals: Mapping[str, Totals]) -> dict[str, float]:
+        each = ((self.prefix(name), one.so_far()) for name, one in totals.items())
         return {prefix + key: value for prefix, values in each for key, value in values.items()}
 
     def hand_over(self, values: Mapping[str, float]) -> None:
@@ -140,10 +158,11 @@ class Log:
             self.module.log_dict(metrics, on_step=True, on_epoch=False, logger=False, prog_bar=prog_bar, batch_size=1)
 
     def state_dict(self) -> dict[str, Any]:
-        """Give what was summed up since the last time."""
-        return {name: totals.state_dict() for name, totals in self.totals.items()}
+        """Give what was summed up so far, by optimizer."""
+        return {name: [self.totals[name].state_dict(), self.interval[name].state_dict()] for name in self.totals}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from it."""
-        for name, totals in self.totals.items():
-            totals.load_state_dict(state[name])
+        for name, (totals, interval) in state.items():
+            self.totals[name].load_state_dict(totals)
+            self.interval[name].load_state_dict(interval)

@@ -52,7 +52,9 @@ class Session:
         self.log = Log(trainer, module, settings, optimizers)
         self.losses: list[Tensor] = []  # of several optimizers, until it is known whose step they belong to
         self.measured_at: dict[str, int] = {}
-        self.steps: dict[str, int] = {}  # as they were at the last batch, the last summary, the last hand-over
+        self.steps: dict[
+            str, int
+        ] = {}  # as they were at the last batch; when everything, when totals were last handed over
         self.summed_up: dict[str, int] = {}
         self.handed_over: dict[str, int] = {}
         self.critical: Finding | None = None  # to be raised once the batch is over
@@ -147,9 +149,8 @@ class Session:
         ends = log.ends(batch_idx)
         if due or (steps != self.summed_up and ends and log.is_watched):
             self.guard.flush()
-            values = log.summaries()
-            log.dashboards.scalars(values, log.last_x)
-            log.hand_over(values)
+            row = log.write_row() if due else {}
+            log.hand_over(log.what_monitors_compare(ends=ends) if log.is_watched else row)
             self.summed_up = self.handed_over = steps
         elif steps != self.handed_over and (ends or log.is_followed):
             log.hand_over({})
@@ -185,8 +186,8 @@ class Session:
         else:
             failure = type(exception).__name__
         self.guard.close(f"failed: {failure}" if failure else "finished", together=exception is None)
-        self.log.dashboards.scalars(self.log.summaries(), self.log.last_x)
-        if self.settings.summary:
+        self.log.write_row()
+        if self.settings.summary and (exception is None or any(self.guard.steps.values())):
             self.story = self.guard.summary()
             self.log.dashboards.text("summary", self.story, self.log.last_x)
         if exception is None:

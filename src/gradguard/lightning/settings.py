@@ -52,6 +52,8 @@ def checked(
         raise ValueError(f"detail needs to be one of {', '.join(DETAILS)}, got {detail!r}.")
     if run_dir is not None and not isinstance(run_dir, str | Path):
         raise TypeError(f"run_dir needs to be a path, got {run_dir!r}.")
+    if run_dir is not None and not flags.get("record", True):
+        raise ValueError(f"A run record is either written or not: got record=False and run_dir={str(run_dir)!r}.")
     for name, flag in flags.items():
         if not isinstance(flag, bool):
             raise TypeError(f"{name} needs to be True or False, got {flag!r}.")

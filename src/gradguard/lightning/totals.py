@@ -1,4 +1,4 @@
-"""What happened to the total gradient norm since it was last logged: a spike between two logged steps is not lost."""
+"""What happened to the total gradient norm over some steps: a spike between two logged steps is not lost."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAMES = (
 
 @final
 class Totals:
-    """GradGuard's metrics over the steps since the last time, of one optimizer. All ranks see the same numbers."""
+    """GradGuard's metrics over the steps of one optimizer. All ranks see the same numbers."""
 
     def __init__(self) -> None:
         alone = {"sync_on_compute": False}  # they are equal on all ranks already
@@ -42,15 +42,18 @@ class Totals:
         self.overflows.update(overflow)
         self.ratio.update(ratios)
 
-    def since_last_time(self) -> dict[str, float]:
-        """Give the values, and begin anew; nothing where there was no step."""
+    def so_far(self) -> dict[str, float]:
+        """Give the values; nothing where there was no step, and no mean or maximum of nothing."""
         if not self.steps:
             return {}
         values = {name: float(metric.compute()) for name, metric in self.metrics.items()}
+        return {name: value for name, value in values.items() if value == value or name == NAMES[0]}
+
+    def begin_anew(self) -> None:
+        """Forget everything."""
         for metric in self.metrics.values():
             metric.reset()
         self.steps = 0
-        return values
 
     def state_dict(self) -> dict[str, Any]:
         """Give the sums so far."""

@@ -53,7 +53,12 @@ class Run:
         Raises:
             ImportError: pandas is not installed.
         """
-        import pandas
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError(
+                "to_frame needs pandas: pip install pandas. Without it, run.history has the series."
+            ) from error
 
         columns = ["series", "step", "last", "low", "high"]
         series = [
