@@ -24,6 +24,15 @@ SIZES = (64, *[64] * 11, 10)  # twelve layers
 BATCH = 64
 
 
+class Digits(NamedTuple):
+    """scikit-learn's 1797 handwritten digits, 8 x 8 pixels, in [0, 1]."""
+
+    train_x: Tensor
+    train_y: Tensor
+    test_x: Tensor
+    test_y: Tensor
+
+
 class Outcome(NamedTuple):
     """What one training gave."""
 
@@ -50,8 +59,8 @@ class Classifier(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.01, momentum=0.9)
 
 
-def load() -> tuple[TensorDataset, TensorDataset]:
-    """Give scikit-learn's 1797 handwritten digits, 8 x 8 pixels in [0, 1]; every fifth for testing."""
+def load() -> Digits:
+    """Give the data, every fifth digit for testing."""
     try:
         import tensorboard  # noqa: F401  # asked here, before anything is trained
         from sklearn.datasets import load_digits
@@ -60,7 +69,7 @@ def load() -> tuple[TensorDataset, TensorDataset]:
     pixels, labels = load_digits(return_X_y=True)
     x, y = torch.tensor(pixels, dtype=torch.float32) / 16, torch.tensor(labels)
     test = torch.arange(len(x)) % 5 == 0
-    return TensorDataset(x[~test], y[~test]), TensorDataset(x[test], y[test])
+    return Digits(x[~test], y[~test], x[test], y[test])
 
 
 def sick_network() -> nn.Sequential:
@@ -84,11 +93,10 @@ def cured_network() -> nn.Sequential:
     return network
 
 
-def train(network: nn.Sequential, name: str, epochs: int, logs: Path) -> Outcome:
+def train(network: nn.Sequential, data: Digits, name: str, epochs: int, logs: Path) -> Outcome:
     """Train with one callback more than without GradGuard."""
     from pytorch_lightning.loggers import TensorBoardLogger
 
-    train_data, test_data = load()
     module, guard = Classifier(network), GradGuard(prog_bar=True)
     trainer = Trainer(
         max_epochs=epochs,
@@ -99,29 +107,28 @@ def train(network: nn.Sequential, name: str, epochs: int, logs: Path) -> Outcome
         enable_checkpointing=False,
         enable_model_summary=False,
     )
-    trainer.fit(module, DataLoader(train_data, BATCH, shuffle=True))
+    trainer.fit(module, DataLoader(TensorDataset(data.train_x, data.train_y), BATCH, shuffle=True))
     with torch.no_grad():
-        x, y = test_data.tensors
-        accuracy = (network(x).argmax(1) == y).float().mean().item()
+        accuracy = (network(data.test_x).argmax(1) == data.test_y).float().mean().item()
     assert guard.guard is not None
     return Outcome(accuracy, guard.guard.diagnose(), Path(str(trainer.log_dir)))
 
 
 def demo(*, epochs: int = 20, seed: int = 0, logs: str | Path = "gradguard_demo") -> int:
     """Run it, print what was found; 0 where the sick network was found out and the cured one is healthy."""
-    outcomes = {}
+    data, outcomes = load(), {}
     with _quiet():
         for name, make in (("sick", sick_network), ("cured", cured_network)):
             seed_everything(seed, verbose=False)
             print(f"Training the {name} network ...", flush=True)
-            outcomes[name] = outcome = train(make(), name, epochs, Path(logs))
+            outcomes[name] = outcome = train(make(), data, name, epochs, Path(logs))
             print(f"test accuracy {outcome.accuracy:.1%}", end="\n\n")
             if name == "sick":
                 print("Cure, the first two pieces of advice: ReLU for sigmoid, and Kaiming's initialisation.\n")
     sick, cured = outcomes["sick"], outcomes["cured"]
     found = any(f.severity is Severity.CRITICAL for f in sick.findings)
     healthy = all(f.severity is Severity.INFO for f in cured.findings)
-    print("Twelve layers, tested on 360 handwritten digits that they were not trained on:")
+    print(f"Twelve layers on {len(data.train_x)} handwritten digits, tested on {len(data.test_x)} others:")
     for what, outcome, otherwise in (("sigmoid", sick, "nothing found"), ("ReLU", cured, "healthy")):
         symptoms = ", ".join(f.symptom.value for f in outcome.findings)
         print(f"  with {what:7} {outcome.accuracy:6.1%}   {symptoms or otherwise}")

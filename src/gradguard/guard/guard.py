@@ -220,10 +220,7 @@ class Guard:
         self._journal.load_state_dict(state["journal"])
 
     def close(self, status: str = "finished", *, together: bool = True) -> None:
-        """Take every hook off and end the run record with ``status``. What was found stays.
-
-        ``together``: whether all processes close now, so that the last losses can be reduced.
-        """
+        """Take every hook off; end the record with ``status``. ``together``: all processes do so at once."""
         if self.closed:
             return
         self.closed = True
