@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from gradguard import Guard
+from gradguard.detect import NonFinite
 from gradguard.guard import Flush
 from tests.guard.loops import batches, loss_of, mlp
 
@@ -70,3 +71,14 @@ def test_reduced_losses_are_those_of_a_whole_flush_and_nothing_is_said_in_betwee
     guard.close("failed", together=False)
     assert reduced == [4, 2]
     assert guard.history["loss"].last[-1].item() == pytest.approx(losses[-1])  # this rank's own: nobody else is there
+
+
+@pytest.mark.parametrize(("last", "says"), [(9.0, "the loss grew from 2 to 9"), (3.0, "healthy, by 1 rules")])
+def test_a_loss_that_grew_is_not_called_healthy(last: float, says: str) -> None:
+    guard, model, optimizer = made(detectors=[NonFinite()])
+    for i in range(40):
+        optimizer.zero_grad()
+        loss_of(model, batches(1)[0]).backward()
+        guard.record_loss(2.0 + (last - 2.0) * min(1.0, i / 30))
+        optimizer.step()
+    assert says in guard.summary()

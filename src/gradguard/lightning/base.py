@@ -44,6 +44,7 @@ class AbstractGuardCallback(_Callback, ABC):
         self.is_automatic = False  # made by an entry point: yields to what the user passed
         self._state: Mapping[str, Any] = {}  # of a checkpoint, until there is a guard to load it
         self._current: Session | None = None  # of the first of a Trainer's callbacks, which passes the hooks on
+        self._key = ""
         self._waits = False  # for a first parameter that can be measured
 
     @abstractmethod
@@ -53,8 +54,10 @@ class AbstractGuardCallback(_Callback, ABC):
     @property
     def state_key(self) -> str:
         """Name under which a checkpoint holds the state: norms of different orders can't be joined."""
-        auto = ", automatic" if self.is_automatic else ""
-        return f"{type(self).__name__}(norm_type={self.settings().norm_type}{auto})"
+        if not self._key:  # Lightning asks for it six times a step
+            auto = ", automatic" if self.is_automatic else ""
+            self._key = f"{type(self).__name__}(norm_type={self.settings().norm_type}{auto})"
+        return self._key
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Make the session, once for all callbacks of the Trainer."""
