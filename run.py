@@ -37,7 +37,7 @@ def ensure_environment() -> None:
     wanted = fingerprint()
     if stamp.exists() and stamp.read_text() == wanted:
         return
-    print("Setting up .venv (once, about a minute) ...", flush=True)
+    print("Setting up .venv (once, a minute or two) ...", flush=True)
     if VENV.exists():
         shutil.rmtree(VENV)
     venv.create(VENV, with_pip=True)

@@ -224,7 +224,7 @@ def main() -> None:
         growth(max(3, n // 4))
     if only in (None, "lightning"):
         inside_lightning("Small LSTM", small_lstm, n)
-        inside_lightning("12-layer transformer", transformer, max(3, n // 4))
+        inside_lightning("12-layer transformer", transformer, max(3, n // 4), steps=EVERY + 1)
 
 
 if __name__ == "__main__":
