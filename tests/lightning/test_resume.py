@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.plugins import MixedPrecision
 from torch import Tensor
@@ -141,3 +141,28 @@ def test_a_checkpoint_without_our_state_starts_afresh(tmp_path: Path) -> None:
     ).fit(Plain(), data())
     resumed = fit(Plain(), tmp_path / "parts", ckpt=tmp_path / "at-step=7.ckpt")
     assert resumed.guard.steps == {"optimizer": 32}
+
+
+def test_what_a_monitor_compares_reaches_back_before_the_checkpoint(tmp_path: Path) -> None:
+    key = "gradguard/grad_norm/max"
+
+    class Spike(Plain):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            return self.loss(batch) * (100.0 if self.global_step == 14 else 1.0)  # the second batch of the second epoch
+
+    class Look(EarlyStopping):
+        def __init__(self) -> None:
+            super().__init__(key, patience=99)
+            self.seen: list[float] = []
+
+        def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+            self.seen.append(float(trainer.callback_metrics[key]))
+
+    looks = [Look(), Look()]
+    for look, folder, ckpt in zip(
+        looks, ("whole", "parts"), (None, tmp_path / "whole" / "at-step=17.ckpt"), strict=True
+    ):
+        callbacks = [GradGuard(every_n_steps=5, summary=False), look]
+        fit(Spike(lr=1e-4), tmp_path / folder, save=0 if ckpt else 17, ckpt=ckpt, callbacks=callbacks)
+    assert looks[0].seen[1] > 20 * looks[0].seen[0]
+    assert looks[1].seen == looks[0].seen[1:]
