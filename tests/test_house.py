@@ -89,10 +89,12 @@ def test_public_names_are_exactly_these() -> None:
     }
     assert public == {
         "ClosedGuardError",
+        "CriticalFindingError",
         "Finding",
         "GradGuardError",
         "GradGuardWarning",
         "Guard",
+        "RecordError",
         "Severity",
         "Symptom",
     }
