@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning
 import torch
+from packaging.version import Version
 from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import EarlyStopping, LearningRateFinder, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
@@ -350,3 +353,12 @@ def test_an_automatic_one_follows_the_users_monitor() -> None:
     trainer([monitor, automatic], max_epochs=1).fit(Plain(), loader())
     assert automatic.guard is monitor.guard
     assert "by 7 rules" in monitor.guard.summary() or "too few" in monitor.guard.summary()
+
+
+@pytest.mark.skipif(Version(pytorch_lightning.__version__) < Version("2.6"), reason="validation by the clock is newer")
+def test_a_monitored_number_is_there_where_the_clock_decides(tmp_path: Path) -> None:
+    callback, saved = quiet(), ModelCheckpoint(tmp_path, monitor=MAX, mode="min")
+    by_the_clock = {"val_check_interval": timedelta(milliseconds=1), "check_val_every_n_epoch": None}
+    fit = trainer([callback, saved], enable_checkpointing=True, max_epochs=1, log_every_n_steps=50, **by_the_clock)
+    fit.fit(Plain(), loader(), loader(2))
+    assert any(saved.best_model_score.item() == pytest.approx(total) for total in totals(callback))

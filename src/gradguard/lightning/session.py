@@ -52,11 +52,6 @@ class Session:
         self.log = Log(trainer, module, settings, optimizers)
         self.losses: list[Tensor] = []  # of several optimizers, until it is known whose step they belong to
         self.measured_at: dict[str, int] = {}
-        self.steps: dict[
-            str, int
-        ] = {}  # as they were at the last batch; when everything, when totals were last handed over
-        self.summed_up: dict[str, int] = {}
-        self.handed_over: dict[str, int] = {}
         self.critical: Finding | None = None  # to be raised once the batch is over
         self.story = ""
         self.guard = Guard(
@@ -79,16 +74,22 @@ class Session:
         except Exception:
             self.guard.close("failed", together=False)
             raise
+        self._stand()
+
+    def _stand(self) -> None:
+        """Note where the optimizers stand: at the last batch, when everything and when totals were last handed over."""
         self.steps = self.summed_up = self.handed_over = self.guard.steps
+        self.measured_at.clear()
 
     def state_dict(self) -> dict[str, Any]:
         """Give what a fit that is resumed goes on from."""
         return {"guard": self.guard.state_dict(), "totals": self.log.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from it."""
+        """Go on from it, also in the middle of a fit that a tuner takes back."""
         self.guard.load_state_dict(state["guard"])
         self.log.load_state_dict(state["totals"])
+        self._stand()
 
     def goes_on_in(self, trainer: Any, module: Any, optimizers: Mapping[str, Optimizer]) -> bool:
         """Say whether another fit of this Trainer goes on with the same training."""
