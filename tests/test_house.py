@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "gradguard"
 FLOORS = {
     "errors": 0,
+    "names": 0,
     "functional": 1,
     **dict.fromkeys(("init", "nn", "clip", "detect", "regularize"), 2),
     "probe": 3,
@@ -96,6 +97,7 @@ def test_public_names_are_exactly_these() -> None:
         "Guard",
         "RecordError",
         "Severity",
+        "SkipBudgetError",
         "Symptom",
     }
     assert len(public) <= 20

@@ -8,6 +8,7 @@ from gradguard.errors import CriticalFindingError as CriticalFindingError
 from gradguard.errors import GradGuardError as GradGuardError
 from gradguard.errors import GradGuardWarning as GradGuardWarning
 from gradguard.errors import RecordError as RecordError
+from gradguard.errors import SkipBudgetError as SkipBudgetError
 from gradguard.guard import Guard as Guard
 
 __version__ = "0.1.0.dev0"

@@ -17,5 +17,9 @@ class CriticalFindingError(GradGuardError, RuntimeError):
     """A critical finding in a strict run: training was stopped."""
 
 
+class SkipBudgetError(GradGuardError, RuntimeError):
+    """More steps in a row had gradients that are not finite than ``Skip(budget)`` puts up with."""
+
+
 class GradGuardWarning(UserWarning):
     """A request that is not carried out, or a condition that weakens what is reported. Issued once each."""

@@ -1,9 +1,15 @@
 """Tensors in, tensors out: no state, no logging, no host read unless the docstring says so."""
 
+from gradguard.functional.coefficients import band_factor as band_factor
+from gradguard.functional.coefficients import limit_factor as limit_factor
+from gradguard.functional.coefficients import target_factor as target_factor
 from gradguard.functional.finite import count_non_finite as count_non_finite
 from gradguard.functional.finite import first_non_finite as first_non_finite
 from gradguard.functional.histogram import Histograms as Histograms
 from gradguard.functional.histogram import histograms as histograms
+from gradguard.functional.level import Level as Level
+from gradguard.functional.level import new_level as new_level
+from gradguard.functional.level import update_level as update_level
 from gradguard.functional.measure import Measurement as Measurement
 from gradguard.functional.measure import measure as measure
 from gradguard.functional.memory import in_memory_order as in_memory_order
@@ -13,8 +19,11 @@ from gradguard.functional.norms import total_norm as total_norm
 from gradguard.functional.norms import unit_norms as unit_norms
 from gradguard.functional.running import Moments as Moments
 from gradguard.functional.running import QuantileWindow as QuantileWindow
+from gradguard.functional.running import age as age
 from gradguard.functional.running import new_moments as new_moments
 from gradguard.functional.running import new_quantile_window as new_quantile_window
 from gradguard.functional.running import quantile as quantile
 from gradguard.functional.running import update_moments as update_moments
 from gradguard.functional.running import update_quantile_window as update_quantile_window
+from gradguard.functional.scaling import scale_ as scale_
+from gradguard.functional.scaling import stored_part as stored_part

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -47,6 +48,33 @@ class Measurement:
         """
         return self.norms.isfinite().all()
 
+    @property
+    def empty(self) -> bool:
+        """Whether no parameter has a gradient: there is nothing to observe. Host sync: none."""
+        return len(self.missing) == len(self.params)
+
+    def of_order(self, norm_type: float) -> Measurement:
+        """Give the same gradients in norms of another order, measured anew where it is another one. Host sync: none."""
+        if norm_type == self.norm_type:
+            return self
+        return measure(self.params, names=self.names, norm_type=norm_type, scale=self.scale, safe=True)
+
+    def part(self, positions: Sequence[int], index: Tensor) -> Measurement:
+        """Give some of the parameters as a measurement of their own. Host sync: none.
+
+        Args:
+            positions: which ones.
+            index: the same as int64 on the device of ``norms``.
+        """
+        absent = set(self.missing)
+        return replace(
+            self,
+            names=tuple(self.names[i] for i in positions),
+            params=tuple(self.params[i] for i in positions),
+            norms=self.norms[index],
+            missing=tuple(row for row, i in enumerate(positions) if i in absent),
+        )
+
     def first_non_finite(self) -> str | None:
         """Name the first parameter whose gradient norm is NaN or Inf. Host sync: one."""
         return first_non_finite(self.names, self.norms)
@@ -60,6 +88,7 @@ def measure(
     norm_type: float = 2.0,
     scale: Tensor | None = None,
     exact: bool = False,
+    safe: bool = False,
 ) -> Measurement:
     """Measure the gradients of ``params`` as they are now: after ``backward()``, before ``optimizer.step()``.
 
@@ -69,6 +98,9 @@ def measure(
         norm_type: p > 0, or ``inf``.
         scale: loss scale that the gradients still carry; the norms are divided by it.
         exact: see :func:`gradguard.functional.norms.norms`.
+        safe: be right also for finite gradients whose float32 square overflows, without a transfer to the host: on a
+            CPU, measure exactly where the total is not finite; elsewhere accumulate in float64. Whoever multiplies
+            gradients by what was measured needs it.
 
     Returns:
         A measurement whose tensors lie on the first gradient's device (the first parameter's, where there is none).
@@ -87,14 +119,15 @@ def measure(
         raise ValueError(f"measure needs one name for each of {len(params)} parameters, got {len(names)}.")
     grads = [p.grad for p in params]
     present = [g for g in grads if g is not None]
-    values = norms_of(present, norm_type, exact=exact)
+    on_host = not present or present[0].is_cpu
+    values = norms_of(present, norm_type, exact=exact, wide=safe and not on_host)
     missing: tuple[int, ...] = ()
     if len(present) < len(grads):
         missing = tuple(i for i, g in enumerate(grads) if g is None)
         values = _spread(values, grads) if present else _no_norms(params)
     if scale is not None:
         values = values / scale.to(device=values.device, dtype=values.dtype, non_blocking=True)
-    return Measurement(
+    result = Measurement(
         tuple(names) if names is not None else tuple(map(str, range(len(params)))),
         tuple(params),
         values,
@@ -102,6 +135,10 @@ def measure(
         scale,
         norm_type,
     )
+    # Reading a CPU tensor waits for nothing; norms of shards are alike on all ranks, so that all take the same way.
+    if safe and on_host and not exact and not math.isfinite(result.total):
+        return measure(params, names=names, norm_type=norm_type, scale=scale, exact=True)
+    return result
 
 
 def _no_norms(params: Sequence[Tensor]) -> Tensor:

@@ -20,7 +20,7 @@ ROW = 512
 LARGE = 2 * ROW
 
 
-def norms(tensors: Sequence[Tensor], norm_type: float = 2.0, *, exact: bool = False) -> Tensor:
+def norms(tensors: Sequence[Tensor], norm_type: float = 2.0, *, exact: bool = False, wide: bool = False) -> Tensor:
     r"""Norm of each tensor as one vector, from one foreach call per device and dtype.
 
     .. math:: n_i = \Big(\sum_j |t_{ij}|^p\Big)^{1/p}
@@ -32,9 +32,12 @@ def norms(tensors: Sequence[Tensor], norm_type: float = 2.0, *, exact: bool = Fa
         norm_type: p > 0, or ``inf`` for the largest absolute value.
         exact: accumulate in float64, with the largest entry factored out: right for any finite input, also where the
             float32 square of an entry overflows. About five times slower.
+        wide: accumulate in float64 (but on MPS, which has none): right for any finite float32 input. Slower on a CPU,
+            about as fast on a GPU, which waits for its memory.
 
     Returns:
-        Shape [n], on the first tensor's device; float32, or float64 as soon as one input is float64 or with ``exact``.
+        Shape [n], on the first tensor's device; float32, or float64 as soon as one input is float64 or with ``exact``
+        or ``wide``.
 
     Raises:
         ValueError: ``norm_type`` is not a positive number.
@@ -49,20 +52,20 @@ def norms(tensors: Sequence[Tensor], norm_type: float = 2.0, *, exact: bool = Fa
     if not tensors:
         return torch.zeros(0, dtype=torch.float32)
     if any(_is_dtensor(t) for t in tensors):
-        return _norms_of_sharded(tensors, norm_type, exact=exact)
+        return _norms_of_sharded(tensors, norm_type, exact=exact, wide=wide)
     dense = [_as_dense_real(t, norm_type) for t in tensors]
     if exact:
         return _stack([_exact_norm(t, norm_type) for t in dense])
     if 8 < norm_type < math.inf:  # powers that high leave the range of float64 unless the largest entry is factored out
         return _stack([_exact_norm(t, norm_type).to(_accumulation_dtype(t.dtype)) for t in dense])
     if len({t.dtype for t in dense}) == 1 and len({t.device for t in dense}) == 1:
-        return torch.stack(_foreach(dense, norm_type))
+        return torch.stack(_foreach(dense, norm_type, wide=wide))
     out: list[Tensor] = [dense[0]] * len(dense)
     groups: dict[tuple[torch.device, torch.dtype], list[int]] = {}
     for i, t in enumerate(dense):
         groups.setdefault((t.device, t.dtype), []).append(i)
     for members in groups.values():
-        for i, norm in zip(members, _foreach([dense[i] for i in members], norm_type), strict=True):
+        for i, norm in zip(members, _foreach([dense[i] for i in members], norm_type, wide=wide), strict=True):
             out[i] = norm
     return _stack(out)
 
@@ -143,9 +146,10 @@ def _as_dense_real(tensor: Tensor, norm_type: float) -> Tensor:
     return tensor if tensor.numel() else tensor.new_zeros(1)  # an empty shard has no largest entry
 
 
-def _foreach(tensors: list[Tensor], norm_type: float) -> list[Tensor]:
+def _foreach(tensors: list[Tensor], norm_type: float, *, wide: bool) -> list[Tensor]:
     """Norm each of several tensors of one device and dtype."""
-    dtype = _accumulation_dtype(tensors[0].dtype)
+    wide = wide and tensors[0].device.type != "mps"
+    dtype = torch.float64 if wide else _accumulation_dtype(tensors[0].dtype)
     if norm_type not in (1, 2, math.inf):  # a general power costs far more than its accumulation in float64
         return [norm.to(dtype) for norm in torch._foreach_norm(tensors, norm_type, torch.float64)]
     if tensors[0].is_cpu:
@@ -180,11 +184,11 @@ def _stack(scalars: list[Tensor]) -> Tensor:
     return torch.stack([s.to(device=device, dtype=dtype, non_blocking=True) for s in scalars])
 
 
-def _norms_of_sharded(tensors: Sequence[Tensor], norm_type: float, *, exact: bool) -> Tensor:
+def _norms_of_sharded(tensors: Sequence[Tensor], norm_type: float, *, exact: bool, wide: bool) -> Tensor:
     # The p-th powers of a large p leave the float64 range, and so do squares on the exact path: gather the tensor.
     gather = exact or 8 < norm_type < math.inf
     local = [_local_part(t, gather=gather) for t in tensors]
-    parts = norms(local, norm_type, exact=exact)
+    parts = norms(local, norm_type, exact=exact, wide=wide)
     return parts if gather else norms_over_mesh(parts, tensors, norm_type)
 
 

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gradguard.functional.number import Number, is_finite, square, where
+
 
 class Moments(NamedTuple):
     """Exponentially weighted mean and variance.
@@ -23,9 +25,9 @@ class Moments(NamedTuple):
         var: bias-corrected population variance, [*].
     """
 
-    seen: Tensor
-    mean: Tensor
-    var: Tensor
+    seen: Number
+    mean: Number
+    var: Number
 
 
 class QuantileWindow(NamedTuple):
@@ -40,12 +42,12 @@ class QuantileWindow(NamedTuple):
     seen: Tensor
 
 
-def new_moments(like: Tensor) -> Moments:
-    """Give the state before any observation, with shape, dtype and device of ``like``."""
-    return Moments(torch.zeros_like(like), torch.zeros_like(like), torch.zeros_like(like))
+def new_moments(like: Number) -> Moments:
+    """Give the state before any observation: of a float, or with shape, dtype and device of a tensor."""
+    return Moments(*(torch.zeros_like(like) if isinstance(like, Tensor) else 0.0 for _ in Moments._fields))
 
 
-def update_moments(state: Moments, x: Tensor, *, decay: float) -> Moments:
+def update_moments(state: Moments, x: Number, *, decay: float) -> Moments:
     r"""Fold one observation in.
 
     With :math:`w_t = (1 - d) / (1 - d^t)`, the weight of the newest value in a bias-corrected exponential mean,
@@ -57,7 +59,8 @@ def update_moments(state: Moments, x: Tensor, *, decay: float) -> Moments:
 
     Args:
         state: the state so far.
-        x: one observation, shape [*]. Where it is not finite, nothing changes.
+        x: one observation, a float where the state is of floats, else of shape [*]. Where it is not finite, nothing
+            changes.
         decay: d in (0, 1].
 
     Returns:
@@ -76,13 +79,15 @@ def update_moments(state: Moments, x: Tensor, *, decay: float) -> Moments:
     """
     if not 0 < decay <= 1:
         raise ValueError(f"update_moments needs 0 < decay <= 1, got {decay}.")
-    seen, x = state.seen + 1, x.to(state.mean)
+    seen = state.seen + 1
+    if isinstance(x, Tensor):
+        x = x.to(state.mean)
     weight = 1 / seen if decay == 1 else (1 - decay) / (1 - decay**seen)
     delta = x - state.mean
     mean = state.mean + weight * delta
-    var = (1 - weight) * (state.var + weight * delta.square())
-    keep = x.isfinite()
-    return Moments(*(torch.where(keep, new, old) for new, old in zip((seen, mean, var), state, strict=True)))
+    var = (1 - weight) * (state.var + weight * square(delta))
+    keep = is_finite(x)
+    return Moments(where(keep, seen, state.seen), where(keep, mean, state.mean), where(keep, var, state.var))
 
 
 def new_quantile_window(like: Tensor, window: int) -> QuantileWindow:
@@ -111,6 +116,20 @@ def update_quantile_window(state: QuantileWindow, x: Tensor) -> QuantileWindow:
     return QuantileWindow(values, torch.where(keep, state.seen + 1, state.seen))
 
 
+def age(state: QuantileWindow) -> Tensor:
+    """Say how many observations ago each slot was written, [W, *]: 0 for the newest. Host sync: none.
+
+    >>> window = new_quantile_window(torch.zeros(()), 3)
+    >>> for value in (9.0, 1.0, 2.0, 3.0):
+    ...     window = update_quantile_window(window, torch.tensor(value))
+    >>> age(window), window.values
+    (tensor([0, 2, 1]), tensor([3., 1., 2.]))
+    """
+    window = len(state.values)
+    slots = torch.arange(window, device=state.values.device).reshape(-1, *[1] * state.seen.ndim)
+    return (state.seen - 1 - slots) % window
+
+
 def quantile(state: QuantileWindow, q: float) -> Tensor:
     """Quantile of what the window holds, linearly interpolated; NaN where it holds nothing.
 
@@ -134,8 +153,7 @@ def quantile(state: QuantileWindow, q: float) -> Tensor:
     """
     if not 0 <= q <= 1:
         raise ValueError(f"quantile needs 0 <= q <= 1, got {q}.")
-    window = len(state.values)
-    held = state.seen.clamp(max=window)
+    held = state.values.isfinite().sum(dim=0)
     ordered = state.values.sort(dim=0).values  # NaN sorts last, so what is held comes first
     rank = q * (held - 1).clamp(min=0).to(ordered.dtype)
     low, high = rank.floor().long(), rank.ceil().long()

@@ -14,8 +14,8 @@ from torch.optim import Optimizer
 from gradguard.detect import AbstractDetector, default_detectors
 from gradguard.errors import GradGuardWarning
 from gradguard.guard.hooks import innermost
-from gradguard.guard.layout import known_parameters
 from gradguard.guard.track import Track
+from gradguard.names import known_parameters
 
 
 def whole_number(name: str, value: Any, least: int) -> int:

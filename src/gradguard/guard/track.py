@@ -15,8 +15,9 @@ from gradguard.detect import AbstractDetector, Finding
 from gradguard.functional import Measurement, measure
 from gradguard.guard.hooks import trainable_ids
 from gradguard.guard.journal import Journal
-from gradguard.guard.layout import known_parameters, layout_of
+from gradguard.guard.layout import layout_of
 from gradguard.guard.rows import Row, Sample, block_of
+from gradguard.names import known_parameters
 from gradguard.probe import UpdateProbe
 from gradguard.record import HostReader
 

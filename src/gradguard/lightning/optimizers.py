@@ -8,7 +8,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from gradguard.guard.hooks import innermost
-from gradguard.guard.layout import known_parameters
+from gradguard.names import known_parameters
 
 
 def named_optimizers(trainer: Any, module: Any) -> dict[str, Optimizer]:

@@ -1,0 +1,54 @@
+"""What a user may pass to a clipper, and what is wrong with what else comes."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+
+def number(who: str, name: str, value: Any, *, above: float = -math.inf, least: float = -math.inf) -> float:
+    """Give a number > ``above`` and >= ``least``; Inf where that is meant, never NaN.
+
+    Raises:
+        ValueError: it is out of range.
+        TypeError: it is no number.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{who} needs {name} to be a number, got {value!r}.")
+    if not (value > above and value >= least):
+        bound = f"> {above:g}" if above > -math.inf else f">= {least:g}" if least > -math.inf else "a number"
+        raise ValueError(f"{who} needs {name} {bound}, got {value!r}.")
+    return float(value)
+
+
+def share(who: str, name: str, value: Any, *, most: float = 1.0) -> float:
+    """Give a number in [0, ``most``), such as a decay.
+
+    Raises:
+        ValueError: it is out of range.
+        TypeError: it is no number.
+    """
+    if not 0 <= number(who, name, value) < most:
+        raise ValueError(f"{who} needs 0 <= {name} < {most:g}, got {value!r}.")
+    return float(value)
+
+
+def count(who: str, name: str, value: Any, *, least: int = 1) -> int:
+    """Give a number of steps.
+
+    Raises:
+        ValueError: it is too small, or no integer.
+    """
+    try:
+        steps = least - 1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        steps = least - 1
+    if steps < least:
+        raise ValueError(f"{who} needs {name} to be an integer >= {least}, got {value!r}.")
+    return steps
+
+
+def patience(who: str, value: Any) -> int | None:
+    """Give the number of steps after which a clipper begins anew; None for never."""
+    return None if value is None else count(who, "reanchor", value, least=2)

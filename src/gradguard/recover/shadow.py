@@ -1,0 +1,110 @@
+"""The buffers of a model as they were after its last good step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple, final
+
+import torch
+from torch import Tensor, nn
+
+from gradguard.functional import norms, stored_part
+
+
+class _Kept(NamedTuple):
+    """A buffer as it was seen last, at which version, and a copy of it."""
+
+    live: Tensor
+    version: int
+    copy: Tensor
+
+
+@final
+class BufferShadow:
+    """Copies of all buffers, so that a forward pass that went wrong can be taken back.
+
+    A batch with a NaN leaves it in BatchNorm's running statistics, in the vectors of a spectral norm, in an average of
+    weights: a step that is skipped has to undo that, too. Taking the shadow copies only what has changed since
+    the last time, so that masks and tables of positions cost memory and no time.
+
+    Args:
+        models: whose buffers are meant; ``models`` that share a buffer keep one copy.
+
+    Attributes:
+        bytes: that the copies take.
+
+    Host sync: none.
+    """
+
+    def __init__(self, models: Iterable[nn.Module]) -> None:
+        self._models = tuple(models)
+        self._kept: dict[tuple[int, str], _Kept] = {}
+        self.take()
+
+    @property
+    def bytes(self) -> int:
+        """How much memory the copies take."""
+        return sum(kept.copy.numel() * kept.copy.element_size() for kept in self._kept.values())
+
+    @torch.no_grad()
+    def take(self, bad: Tensor | None = None) -> None:
+        """Note the buffers as they are: what a good step leaves behind.
+
+        A buffer that has just become non-finite is not noted: of two optimizers' steps after one forward pass, the
+        first may be good and the second one bad.
+
+        Args:
+            bad: whether the step was a bad one after all, a bool scalar on the device: its changes are undone instead.
+        """
+        changed: list[tuple[tuple[int, str], Tensor, Tensor]] = []
+        for key, _, _, buffer in self._buffers():
+            kept = self._kept.get(key)
+            if kept is None or not _alike(kept.copy, buffer):
+                self._kept[key] = _Kept(buffer, version(buffer), buffer.detach().clone())
+            elif kept.live is not buffer or kept.version != version(buffer):
+                changed.append((key, buffer, kept.copy))
+        if bad is not None:
+            for _, buffer, copy in changed:
+                buffer.copy_(torch.where(bad.to(buffer.device, non_blocking=True), copy, buffer))
+        finite = norms([stored_part(b) for _, b, _ in changed if b.is_floating_point()]).isfinite()
+        each = iter(finite.tolist() if finite.is_cpu else finite.unbind())  # to read them there waits for nothing
+        for key, buffer, copy in changed:
+            is_finite = next(each) if buffer.is_floating_point() else True
+            if isinstance(is_finite, Tensor):
+                is_finite = is_finite.to(buffer.device) | ~copy.isfinite().all()
+                copy.copy_(torch.where(is_finite, buffer, copy))
+            elif is_finite or not copy.isfinite().all():
+                copy.copy_(buffer)
+            self._kept[key] = _Kept(buffer, version(buffer), copy)
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Undo what changed since the shadow was taken."""
+        for key, module, name, buffer in self._buffers():
+            kept = self._kept.get(key)
+            if kept is None or (kept.live is buffer and kept.version == version(buffer)):
+                continue
+            if _alike(kept.copy, buffer):
+                buffer.copy_(kept.copy)
+            else:  # the forward pass has put another one in its place
+                buffer = kept.copy.to(buffer.device, copy=True)
+                module._buffers[name] = buffer
+            self._kept[key] = _Kept(buffer, version(buffer), kept.copy)
+
+    def _buffers(self) -> Iterable[tuple[tuple[int, str], nn.Module, str, Tensor]]:
+        seen: set[int] = set()
+        for model in self._models:
+            for module in model.modules():
+                for name, buffer in module._buffers.items():
+                    if buffer is not None and id(buffer) not in seen:
+                        seen.add(id(buffer))
+                        yield (id(module), name), module, name, buffer
+
+
+def _alike(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and a.dtype == b.dtype and a.device == b.device
+
+
+def version(tensor: Any) -> int:
+    """Count the changes that were made in place; of a DTensor, to its shard."""
+    return int(getattr(tensor, "_local_tensor", tensor)._version)
