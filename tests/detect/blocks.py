@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from gradguard.detect import Block, Layout, Role, Samples
+from gradguard.detect import Block, Clips, Layout, Role, Samples
 
 
 def layout(layers: int, *, bias: bool = False) -> Layout:
@@ -34,8 +34,10 @@ def block(
     rates: float = 0.1,
     frozen: Sequence[int] = (),
     losses: dict[int, float] | None = None,
+    skipped: Sequence[int] = (),
+    clips: Clips | None = None,
 ) -> Block:
-    """``overflow`` are steps; ``ratios`` the update ratios by sampled step."""
+    """``overflow`` and ``skipped`` are steps; ``ratios`` the update ratios by sampled step."""
     norms = torch.as_tensor(grad_norms, dtype=torch.float64)
     steps = torch.arange(first_step, first_step + len(norms))
     ratios = ratios or {}
@@ -56,7 +58,16 @@ def block(
             sampled,
             torch.full_like(sampled, rates),
         ),
+        torch.isin(steps, torch.tensor(list(skipped), dtype=torch.int64)),
+        clips,
     )
+
+
+def clips(coefficients: Tensor, *, limits: bool = True) -> Clips:
+    """A single clipper that left these shares of norms of 1."""
+    coefficients = coefficients.double()
+    none = torch.zeros_like(coefficients)
+    return Clips((), limits, coefficients, coefficients[:, None], coefficients[:, None], coefficients < 1, none)
 
 
 def cut(whole: Block, sizes: Sequence[int]) -> Iterator[Block]:
@@ -66,9 +77,14 @@ def cut(whole: Block, sizes: Sequence[int]) -> Iterator[Block]:
         stop = min(len(whole.steps), start + sizes[i % len(sizes)])
         steps, samples = whole.steps[start:stop], whole.samples
         at = torch.isin(samples.steps, steps)
-        rows = ("steps", "grad_norms", "totals", "missing", "overflow", "losses", "has_loss")
+        rows = ("steps", "grad_norms", "totals", "missing", "overflow", "losses", "has_loss", "skipped")
+        clips = whole.clips
+        if clips is not None:
+            of_clips = ("totals", "coefficients", "thresholds", "clipped", "changes")
+            clips = replace(clips, **{name: getattr(clips, name)[start:stop] for name in of_clips})
         yield replace(
             whole,
+            clips=clips,
             **{name: getattr(whole, name)[start:stop] for name in rows},
             samples=Samples(
                 *(t[at] for t in (samples.steps, samples.weight_norms, samples.update_ratios, samples.learning_rates))

@@ -48,6 +48,7 @@ def block(
         nan,
         torch.zeros(steps, dtype=torch.bool),
         Samples(torch.tensor(sampled, dtype=torch.int64), weights, ratios, torch.zeros_like(weights)),
+        torch.zeros(steps, dtype=torch.bool),
     )
 
 

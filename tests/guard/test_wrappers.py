@@ -9,7 +9,8 @@ from torch.nn.parallel import DataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from gradguard import Guard
-from gradguard.guard.layout import known_parameters, layout_of
+from gradguard.guard.layout import layout_of
+from gradguard.names import known_parameters
 from tests.guard.loops import batches, float32_total, loss_of, mlp
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")

@@ -42,9 +42,9 @@ def test_a_million_steps_stay_small_and_keep_every_extreme(tmp_path: Path) -> No
         steps = torch.arange(at.start + 1, at.stop + 1)
         grads = norms[i % 20 * EVERY :][:EVERY] * factors[i]
         samples = Samples(steps[-1:], torch.ones(1, N, dtype=torch.float64), ratios[i : i + 1], torch.ones(1, N))
-        block = Block(
-            layout, steps, grads, totals[at], nothing, ~nothing[0], ~everything, losses[at], everything, samples
-        )
+        all_losses = (losses[at], everything)
+        none = ~everything
+        block = Block(layout, steps, grads, totals[at], nothing, ~nothing[0], none, *all_losses, samples, skipped=none)
         made.take("optimizer", "", block, ())
         if i % 50 == 0:
             largest, heaviest = max(largest, size(tmp_path)), max(heaviest, tensor_bytes(made.history))

@@ -6,11 +6,11 @@ from gradguard.clip.autoclip import AutoClip as AutoClip
 from gradguard.clip.band import NormBand as NormBand
 from gradguard.clip.base import AbstractClipper as AbstractClipper
 from gradguard.clip.base import AbstractRescaler as AbstractRescaler
-from gradguard.clip.base import Binding as Binding
 from gradguard.clip.base import ClipResult as ClipResult
 from gradguard.clip.baseline import AbstractBaseline as AbstractBaseline
 from gradguard.clip.baseline import Ema as Ema
 from gradguard.clip.baseline import MedianMad as MedianMad
+from gradguard.clip.binding import Binding as Binding
 from gradguard.clip.factors import AbstractFactors as AbstractFactors
 from gradguard.clip.norm import NormClip as NormClip
 from gradguard.clip.patterns import check_patterns as check_patterns

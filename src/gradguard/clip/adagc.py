@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from gradguard.clip.arguments import count, number, patience, share
-from gradguard.clip.base import AbstractClipper, Binding, zero
+from gradguard.clip.base import AbstractClipper
+from gradguard.clip.binding import Binding
 from gradguard.clip.factors import AbstractFactors, FactorEach
+from gradguard.clip.state import zero
 from gradguard.functional import Level, Measurement, limit_factor, new_level, update_level
 from gradguard.functional.number import Number, as_tensor, precise
 

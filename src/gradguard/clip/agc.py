@@ -10,7 +10,8 @@ from typing import NamedTuple, Optional, Union, final
 from torch import nn
 
 from gradguard.clip.arguments import number
-from gradguard.clip.base import AbstractClipper, Binding
+from gradguard.clip.base import AbstractClipper
+from gradguard.clip.binding import Binding
 from gradguard.clip.factors import AbstractFactors
 from gradguard.clip.patterns import matches
 from gradguard.clip.unit_factors import UnitFactors

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from gradguard.clip.arguments import count, number, patience
-from gradguard.clip.base import AbstractClipper, Binding, observed, zero
+from gradguard.clip.base import AbstractClipper
+from gradguard.clip.binding import Binding
 from gradguard.clip.factors import AbstractFactors, OneFactor
+from gradguard.clip.state import observed, zero
 from gradguard.functional import (
     Level,
     Measurement,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, final
 
 from gradguard.clip.arguments import number
-from gradguard.clip.base import AbstractRescaler, Binding
+from gradguard.clip.base import AbstractRescaler
+from gradguard.clip.binding import Binding
 from gradguard.clip.factors import AbstractFactors, OneFactor
 from gradguard.functional import Measurement, band_factor
 from gradguard.functional.number import scalar

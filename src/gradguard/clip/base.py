@@ -6,22 +6,21 @@ import copy
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from gradguard.clip.binding import Binding, Params, binding_of
 from gradguard.clip.factors import AbstractFactors, OneFactor
 from gradguard.clip.patterns import check_patterns
 from gradguard.clip.state import filled, numbers_of, on_device
 from gradguard.errors import GradGuardWarning
 from gradguard.functional import Measurement, measure
-from gradguard.functional.number import Number, is_finite, scalar, square, where
-from gradguard.names import canonical, known_parameters
+from gradguard.functional.number import Number
 
 Self = TypeVar("Self", bound="AbstractRescaler")
-Params = nn.Module | Iterable[Tensor] | Iterable[tuple[str, Tensor]]
 
 
 class ClipResult(NamedTuple):
@@ -38,20 +37,6 @@ class ClipResult(NamedTuple):
     coefficient: Tensor
     clipped: Tensor
     finite: Tensor
-
-
-class Binding(NamedTuple):
-    """The parameters that a clipper works on.
-
-    Attributes:
-        names: canonical names.
-        params: the parameters themselves.
-        owners: the module that owns each, where it is known.
-    """
-
-    names: tuple[str, ...]
-    params: tuple[Tensor, ...]
-    owners: tuple[nn.Module | None, ...]
 
 
 class AbstractRescaler(ABC):
@@ -113,6 +98,16 @@ class AbstractRescaler(ABC):
         """Name the parts that a clipper of clippers has."""
         return ()
 
+    @property
+    def level_changes(self) -> Number:
+        """How often the level of what is attached has changed so far."""
+        return self.changes(self._state)
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """Names of the parts of what is attached."""
+        return self.parts(self._state)
+
     def fresh(self: Self) -> Self:
         """Give a clipper with the same settings that has seen nothing: an optimizer's own."""
         twin = copy.copy(self)
@@ -157,7 +152,7 @@ class AbstractRescaler(ABC):
 
         Host sync: none. Mutates: the gradients.
         """
-        binding, named = _binding(params, self._bound)
+        binding, named = binding_of(params, self._bound)
         if not named and (self.per_tensor or self.patterns):
             raise ValueError(
                 f"{type(self).__name__} goes by the names of the parameters, got bare ones. "
@@ -235,41 +230,6 @@ class AbstractRescaler(ABC):
 
 class AbstractClipper(AbstractRescaler, ABC):
     """A rescaler whose factors lie in (0, 1]: it makes no gradient larger."""
-
-
-def zero(binding: Binding) -> Number:
-    """Give the zero that the state of one number begins with: a float where the parameters lie on the CPU."""
-    return scalar(torch.zeros((), device=binding.params[0].device)) if binding.params else 0.0
-
-
-def observed(measurement: Measurement) -> Number:
-    """Give the total norm as a statistic may take it in: NaN where it, or its square, is no number."""
-    total = scalar(measurement.total)
-    return where(is_finite(square(total)), total, math.nan)
-
-
-def _binding(params: Params, before: Binding | None) -> tuple[Binding, bool]:
-    """Give the distinct parameters, and whether their names are known; those of ``before`` where they are the same."""
-    if isinstance(params, nn.Module):
-        trainable = [p for p in params.parameters() if p.requires_grad]
-        if before is not None and list(map(id, trainable)) == list(map(id, before.params)):
-            return before, True
-        known = known_parameters({"": params})
-        found = [(known[id(p)], p) for p in trainable]
-        names, modules = tuple(k.name for k, _ in found), tuple(k.module for k, _ in found)
-        return Binding(names, tuple(p for _, p in found), modules), True
-    entries: dict[int, tuple[str, Tensor]] = {}
-    named = True
-    for i, entry in enumerate([params] if isinstance(params, Tensor) else params):
-        named &= isinstance(entry, tuple)
-        name, param = entry if isinstance(entry, tuple) else (str(i), entry)
-        if not isinstance(param, Tensor):
-            raise TypeError(
-                f"clip_ needs a module, its named_parameters() or parameters, got {type(param).__name__} among them."
-            )
-        entries.setdefault(id(param), (canonical(str(name)), param))
-    pairs = list(entries.values())
-    return Binding(tuple(name for name, _ in pairs), tuple(p for _, p in pairs), (None,) * len(pairs)), named
 
 
 def _some(names: Collection[str]) -> str:

@@ -55,11 +55,13 @@ class AbstractFactors(ABC):
         ratio = after / before
         return torch.where(ratio.isfinite(), ratio, 1.0)
 
-    def report(self) -> Tensor:
-        """Give total norm after, coefficient, threshold, whether anything changed, [4]. Only after :meth:`apply_`."""
-        like = self.measurement.total
-        numbers = (self.clipped_total(), self.coefficient(), self.threshold, self.changed())
-        return torch.stack([number.to(like) for number in numbers])
+    def report(self, changes: Number = 0.0) -> Tensor:
+        """Give total norm after, coefficient, threshold, whether anything changed, and ``changes``, as one vector.
+
+        Only after :meth:`apply_`. Host sync: none.
+        """
+        numbers = (self.clipped_total(), self.coefficient(), self.threshold, self.changed(), changes)
+        return torch.stack([tensor_like(number, self.measurement.total) for number in numbers])
 
     def _measured_anew(self) -> Tensor:
         """Norm of each gradient as it is now, [n]."""
@@ -95,19 +97,20 @@ class OneFactor(AbstractFactors):
 
     def clipped_norms(self) -> Tensor:
         """Multiply the norms."""
-        return self.measurement.norms * self.factor
+        return torch.mul(self.measurement.norms, self.factor)
 
     def clipped_total(self) -> Tensor:
         """Multiply the total."""
         total: Tensor = torch.mul(self.measurement.total, self.factor)
         return total
 
-    def report(self) -> Tensor:
-        """Give the four numbers, with one operation on a CPU."""
+    def report(self, changes: Number = 0.0) -> Tensor:
+        """Give the numbers, with one operation on a CPU."""
         if isinstance(self.factor, float):
             total, factor = float(self.measurement.total), self.factor
-            return torch.tensor([total * factor, factor, float(self.threshold), factor != 1], dtype=torch.float64)
-        return super().report()
+            numbers = [total * factor, factor, float(self.threshold), float(factor != 1), float(changes)]
+            return torch.tensor(numbers, dtype=torch.float64, device="cpu")
+        return super().report(changes)
 
     def changed(self) -> Tensor:
         """Say whether the factor is not 1."""

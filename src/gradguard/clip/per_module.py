@@ -9,7 +9,8 @@ from typing import Any, NamedTuple, final
 import torch
 from torch import Tensor
 
-from gradguard.clip.base import AbstractRescaler, Binding
+from gradguard.clip.base import AbstractRescaler
+from gradguard.clip.binding import Binding
 from gradguard.clip.factors import AbstractFactors
 from gradguard.clip.patterns import matches
 from gradguard.functional import Measurement
@@ -168,9 +169,9 @@ class Grouped(AbstractFactors):
             after[self._index[pattern]] = factors.clipped_norms().to(after.dtype)
         return after
 
-    def report(self) -> Tensor:
-        """Give the numbers of all together, then those of each part, [1 + parts, 4]."""
-        whole = super().report()
+    def report(self, changes: Number = 0.0) -> Tensor:
+        """Give the numbers of all together, then those of each part, [1 + parts, 5]."""
+        whole = super().report(changes)
         return torch.stack([whole, *(factors.report().to(whole) for factors in self.parts.values())])
 
     def changed(self) -> Tensor:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple, Optional, final
 
 from gradguard.clip.arguments import patience, share
-from gradguard.clip.base import AbstractRescaler, Binding, observed, zero
+from gradguard.clip.base import AbstractRescaler
+from gradguard.clip.binding import Binding
 from gradguard.clip.factors import AbstractFactors, OneFactor
+from gradguard.clip.state import observed, zero
 from gradguard.functional import Level, Measurement, new_level, target_factor, update_level
 from gradguard.functional.number import Number, divide, is_finite, sqrt, square, where
 

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gradguard.functional.number import precise
+from gradguard.clip.binding import Binding
+from gradguard.functional import Measurement
+from gradguard.functional.number import Number, is_finite, precise, scalar, square, where
+
+
+def zero(binding: Binding) -> Number:
+    """Give the zero that the state of one number begins with: a float where the parameters lie on the CPU."""
+    return scalar(torch.zeros((), device=binding.params[0].device)) if binding.params else 0.0
+
+
+def observed(measurement: Measurement) -> Number:
+    """Give the total norm as a statistic may take it in: NaN where it, or its square, is no number."""
+    total = scalar(measurement.total)
+    return where(is_finite(square(total)), total, math.nan)
 
 
 def numbers_of(state: Any, path: str = "") -> dict[str, Tensor | float]:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from gradguard.clip.arguments import number
-from gradguard.clip.base import AbstractClipper, Binding
+from gradguard.clip.base import AbstractClipper
+from gradguard.clip.binding import Binding
 from gradguard.clip.factors import AbstractFactors
 from gradguard.functional import Measurement, stored_part
 from gradguard.functional.number import precise

@@ -6,9 +6,11 @@ import math
 from typing import Any, NamedTuple, Optional, final
 
 from gradguard.clip.arguments import number, patience
-from gradguard.clip.base import AbstractClipper, Binding, observed, zero
+from gradguard.clip.base import AbstractClipper
 from gradguard.clip.baseline import AbstractBaseline, Ema, Usual
+from gradguard.clip.binding import Binding
 from gradguard.clip.factors import AbstractFactors, OneFactor
+from gradguard.clip.state import observed, zero
 from gradguard.clip.target import AbstractTarget, Reciprocal
 from gradguard.functional import Level, Measurement, limit_factor, new_level, update_level
 from gradguard.functional.number import Number, clamp, divide, is_finite, larger, scalar, where

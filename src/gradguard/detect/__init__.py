@@ -3,9 +3,11 @@
 from gradguard.detect.advice import ADVICE as ADVICE
 from gradguard.detect.base import AbstractDetector as AbstractDetector
 from gradguard.detect.block import Block as Block
+from gradguard.detect.block import Clips as Clips
 from gradguard.detect.block import Layout as Layout
 from gradguard.detect.block import Role as Role
 from gradguard.detect.block import Samples as Samples
+from gradguard.detect.clipped_too_often import ClippedTooOften as ClippedTooOften
 from gradguard.detect.clipped_upstream import ClippedUpstream as ClippedUpstream
 from gradguard.detect.depth import ExplodingDepth as ExplodingDepth
 from gradguard.detect.depth import VanishingDepth as VanishingDepth
@@ -27,5 +29,6 @@ def default_detectors() -> tuple[AbstractDetector, ...]:
         NoGradient(),
         UpdateTooLarge(),
         UpdateTooSmall(),
+        ClippedTooOften(),
         ClippedUpstream(),
     )

@@ -11,7 +11,7 @@ ADVICE: Mapping[Symptom, tuple[str, ...]] = {
         "Look at the batch of the first bad step: NaN or Inf in inputs or targets, an empty mask, a wrong label.",
         "Guard what divides or takes a logarithm or a root: add an epsilon inside sqrt, log and norms, not outside.",
         "Lower the learning rate, or warm it up, if the update-to-weight ratio rose before the first bad step.",
-        "Clip the gradient norm; under fp16 use a GradScaler, or change to bf16.",
+        "Skip such steps where single batches are bad (recover=Skip()); under fp16 use a GradScaler, or use bf16.",
         "If a loss scaler skips every step, look at the loss itself: no scale helps where it is NaN.",
     ),
     Symptom.VANISHING_DEPTH: (
@@ -44,6 +44,12 @@ ADVICE: Mapping[Symptom, tuple[str, ...]] = {
         "Mend a vanishing gradient first, if there is a finding for these layers.",
         "Keep float32 master weights: in pure bf16 or fp16 an update below 1/256 of the weight rounds to nothing.",
         "Use an optimizer that scales each parameter's step (Adam, AdamW) in place of plain SGD.",
+    ),
+    Symptom.CLIPPED_TOO_OFTEN: (
+        "Raise the limit to the norm that 95 % of the steps stay below (see the evidence), or let ZClip() find it.",
+        "If the loss falls well all the same, leave it: what the clipper does then is to set the step's length.",
+        "Under plain SGD, read the learning rate anew: the steps are as short as the coefficient says.",
+        "If the norms still rise, look for their cause: a learning rate that is too high, a sum in place of a mean.",
     ),
     Symptom.CLIPPED_UPSTREAM: (
         "Call guard.measure() right after backward(), before your own clipping: then the raw norm is recorded.",

@@ -65,6 +65,29 @@ class Samples:
 
 
 @dataclass(frozen=True)
+class Clips:
+    """What a clipper did at the steps of a block; NaN where it was not asked, as at an overflow.
+
+    Attributes:
+        parts: names of its parts, P of them; none where it is a single clipper.
+        limits: whether it only makes gradients smaller: one that gives them another scale on purpose is not judged.
+        totals: float64, [R]; total gradient norm after it.
+        coefficients: float64, [R, 1 + P]; total norm after over before, of all gradients and of each part's.
+        thresholds: float64, [R, 1 + P]; norm beyond which it clips at this step; NaN where there is none.
+        clipped: bool, [R]; whether any gradient was changed.
+        changes: float64, [R]; how many of its statistics began anew at this step, after a lasting change of level.
+    """
+
+    parts: tuple[str, ...]
+    limits: bool
+    totals: Tensor
+    coefficients: Tensor
+    thresholds: Tensor
+    clipped: Tensor
+    changes: Tensor
+
+
+@dataclass(frozen=True)
 class Block:
     """Consecutive steps of one optimizer.
 
@@ -79,6 +102,8 @@ class Block:
         losses: float64, [R]; NaN where none was recorded.
         has_loss: bool, [R]; whether one was.
         samples: what was measured on sampled steps among these.
+        skipped: bool, [R]; whether the guard itself left the step out, since its gradients are not finite.
+        clips: what a clipper did; None where there is none.
     """
 
     layout: Layout
@@ -91,3 +116,5 @@ class Block:
     losses: Tensor
     has_loss: Tensor
     samples: Samples
+    skipped: Tensor
+    clips: Clips | None = None

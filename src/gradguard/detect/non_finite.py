@@ -17,7 +17,8 @@ from gradguard.detect.symptom import Symptom
 class NonFinite(AbstractDetector):
     """A gradient holds NaN or Inf: the optimizer writes it into the weights, and the run is lost.
 
-    Rule: any step with a non-finite gradient norm, unless a loss scaler skips it. Such an fp16 overflow is routine
+    Rule: any step with a non-finite gradient norm, unless a loss scaler skips it; a warning as long as the guard has
+    skipped all of them (``recover=Skip()``), critical otherwise. An fp16 overflow that the scaler skips is routine
     where the recorded loss is finite, up to ``skips`` of them on end: then no scale helps, and the run stands still.
     Named are all bad parameters of the first bad step. NaN spreads from where it arises towards the input, so the last
     bad one in the order of the model is next to the cause. Over after ``patience`` finite steps.
@@ -39,7 +40,7 @@ class NonFinite(AbstractDetector):
         self.num_params = 0
         self.bad_at_first: tuple[str, ...] = ()
         self.bad = self.skipped = Spell(0, 0, active=False)
-        self.bad_steps = self.finite_since = self.streak = self.longest = 0
+        self.bad_steps = self.bad_and_made = self.finite_since = self.streak = self.longest = 0
         self.last_total = 0.0  # of a finite step before the first bad one
 
     def observe(self, block: Block) -> None:
@@ -47,8 +48,9 @@ class NonFinite(AbstractDetector):
         self.optimizer = block.layout.optimizer
         finite = block.grad_norms.isfinite()
         bad_loss = block.has_loss & ~block.losses.isfinite()
-        flags = torch.stack([block.overflow, bad_loss, finite.all(dim=1)], dim=1).tolist()
-        for row, (step, (overflow, loss_is_bad, is_finite)) in enumerate(zip(block.steps.tolist(), flags, strict=True)):
+        flags = torch.stack([block.overflow, bad_loss, finite.all(dim=1), block.skipped], dim=1).tolist()
+        for row, (step, flag) in enumerate(zip(block.steps.tolist(), flags, strict=True)):
+            overflow, loss_is_bad, is_finite, skipped = flag
             self._observe_scaler(step, overflow)
             if overflow and not loss_is_bad:
                 continue
@@ -64,6 +66,7 @@ class NonFinite(AbstractDetector):
                 is_nan = bool((block.losses if overflow else block.grad_norms)[row].isnan().any())
                 self.kind = "NaN" if is_nan else "Inf (or beyond float32)"
             self.bad_steps, self.finite_since = self.bad_steps + 1, 0
+            self.bad_and_made += not (skipped or overflow)
             self.bad = Spell(self.bad.first_step or step, step, active=True)
 
     def _observe_scaler(self, step: int, overflow: bool) -> None:
@@ -82,17 +85,24 @@ class NonFinite(AbstractDetector):
                 "kind": self.kind,
                 "bad parameters at first": f"{len(self.bad_at_first)} of {self.num_params}",
                 "bad steps": self.bad_steps,
+                "of these skipped": self.bad_steps - self.bad_and_made,
                 "total norm before": self.last_total,
             }
-            found.append(self._finding(self.bad_at_first, self.bad, evidence, self._cause()))
+            safe = self.bad_at_first and not self.bad_and_made
+            severity = Severity.WARNING if safe else Severity.CRITICAL
+            untouched = " Such steps are skipped: the weights are untouched." if safe else ""
+            found.append(self._finding(severity, self.bad_at_first, self.bad, evidence, self._cause() + untouched))
         if self.skipped.first_step:
             why = "The loss scaler skips every step: at no scale are the gradients finite, and nothing is learnt."
-            found.append(self._finding((), self.skipped, {"steps skipped on end": self.longest}, why))
+            evidence = {"steps skipped on end": self.longest}
+            found.append(self._finding(Severity.CRITICAL, (), self.skipped, evidence, why))
         return tuple(found)
 
-    def _finding(self, where: tuple[str, ...], spell: Spell, evidence: dict[str, object], explanation: str) -> Finding:
+    def _finding(
+        self, severity: Severity, where: tuple[str, ...], spell: Spell, evidence: dict[str, object], explanation: str
+    ) -> Finding:
         span = (spell.first_step, spell.last_step, spell.active)
-        return Finding(Symptom.NON_FINITE, Severity.CRITICAL, where, self.optimizer, *span, evidence, explanation)
+        return Finding(Symptom.NON_FINITE, severity, where, self.optimizer, *span, evidence, explanation)
 
     def _cause(self) -> str:
         if not self.bad_at_first:

@@ -11,11 +11,15 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
+from gradguard.clip import AbstractRescaler, check_patterns
 from gradguard.detect import AbstractDetector, default_detectors
 from gradguard.errors import GradGuardWarning
 from gradguard.guard.hooks import innermost
 from gradguard.guard.track import Track
+from gradguard.guard.treatment import Treatment
 from gradguard.names import known_parameters
+from gradguard.record import HostReader
+from gradguard.recover import BufferShadow, Skip
 
 
 def whole_number(name: str, value: Any, least: int) -> int:
@@ -48,6 +52,37 @@ def detector_objects(detectors: Any) -> tuple[AbstractDetector, ...]:
             hint = f" Write {detector.__name__}()." if isinstance(detector, type) else ""
             raise TypeError(f"Guard needs detectors to be AbstractDetector objects, got {detector!r}.{hint}")
     return chosen
+
+
+def treatments(
+    clip: Any, recover: Any, optimizers: Mapping[str, Optimizer], models: Mapping[str, nn.Module], reader: HostReader
+) -> dict[str, Treatment]:
+    """Give what is to be done to the gradients of each optimizer; nothing where neither was asked for.
+
+    Raises:
+        TypeError: something that is no clipper, or no Skip.
+        ValueError: an optimizer that is not there, or a pattern that matches no parameter.
+    """
+    if recover is not None and not isinstance(recover, Skip):
+        hint = " Write Skip()." if recover is Skip else ""
+        raise TypeError(f"Guard needs recover to be a gradguard.recover.Skip or None, got {recover!r}.{hint}")
+    clippers = clip if isinstance(clip, Mapping) else dict.fromkeys(optimizers, clip)
+    for name, clipper in clippers.items():
+        if name not in optimizers:
+            raise ValueError(f"Guard needs clip to name optimizers ({', '.join(optimizers)}), got {name!r}.")
+        if clipper is not None and not isinstance(clipper, AbstractRescaler):
+            hint = f" Write {clipper.__name__}()." if isinstance(clipper, type) else ""
+            hint = f" Write NormClip({clipper})." if isinstance(clipper, int | float) else hint
+            raise TypeError(f"Guard needs clip to be a clipper from gradguard.clip, got {clipper!r}.{hint}")
+        if clipper is not None:
+            names = [known.name for known in known_parameters(models).values()]
+            check_patterns(clipper.patterns, names, type(clipper).__name__)
+    shadow = None if recover is None else BufferShadow(models.values())
+    return {
+        name: Treatment(optimizer, name, clippers.get(name), recover, shadow, reader)
+        for name, optimizer in optimizers.items()
+        if clippers.get(name) is not None or recover is not None
+    }
 
 
 def named_models(model: Any) -> dict[str, nn.Module]:
@@ -98,29 +133,31 @@ def record_folder(run_dir: Any) -> Path | None:
     return None if is_other_rank else Path(run_dir)
 
 
-def check_parameters(track: Track, models: Mapping[str, nn.Module]) -> None:
+def check_parameters(tracks: Iterable[Track], models: Mapping[str, nn.Module]) -> None:
     """Refuse an optimizer that trains nothing, or another model; warn of parameters that no model knows."""
-    kind = type(track.optimizer).__name__
-    if not track.params:
-        raise ValueError(
-            f"Guard needs something to train, but no parameter of {kind} has requires_grad=True. "
-            "Unfreeze the model before you attach the guard."
-        )
     known = known_parameters(models)
-    strangers = [name for p, name in zip(track.params, track.layout.names, strict=True) if id(p) not in known]
     of = ", ".join(type(model).__name__ for model in models.values())
-    if len(strangers) == len(track.params):
-        raise ValueError(
-            f"Guard needs the model that {kind} trains: none of its {len(strangers)} parameters belongs to {of}. "
-            "Pass that model, or build the optimizer from this one's parameters()."
-        )
-    if strangers:
-        warnings.warn(
-            f"{len(strangers)} of {len(track.params)} parameters of {kind} do not belong to {of} and go by their place "
-            f"in the optimizer: {', '.join(strangers[:4])}. To name them, pass their modules, too, in a dict by name.",
-            GradGuardWarning,
-            stacklevel=3,
-        )
+    for track in tracks:
+        kind = type(track.optimizer).__name__
+        if not track.params:
+            raise ValueError(
+                f"Guard needs something to train, but no parameter of {kind} has requires_grad=True. "
+                "Unfreeze the model before you attach the guard."
+            )
+        strangers = [name for p, name in zip(track.params, track.layout.names, strict=True) if id(p) not in known]
+        if len(strangers) == len(track.params):
+            raise ValueError(
+                f"Guard needs the model that {kind} trains: none of its {len(strangers)} parameters belongs to {of}. "
+                "Pass that model, or build the optimizer from this one's parameters()."
+            )
+        if strangers:
+            warnings.warn(
+                f"{len(strangers)} of {len(track.params)} parameters of {kind} do not belong to {of} and go by their "
+                f"place in the optimizer: {', '.join(strangers[:4])}. To name them, pass their modules, too, in a dict "
+                "by name.",
+                GradGuardWarning,
+                stacklevel=3,
+            )
 
 
 def check_state(state: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any, final
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from gradguard.clip import AbstractRescaler
 from gradguard.detect import AbstractDetector, Finding
 from gradguard.errors import ClosedGuardError
 from gradguard.functional import Measurement
@@ -21,6 +22,7 @@ from gradguard.guard.arguments import (
     named_optimizers,
     norm_order,
     record_folder,
+    treatments,
     whole_number,
 )
 from gradguard.guard.journal import Flush, Journal
@@ -29,6 +31,7 @@ from gradguard.guard.summary import summary
 from gradguard.guard.track import Settings, Track
 from gradguard.guard.tracks import GUARDED, Tracks
 from gradguard.record import Event, History, HostReader
+from gradguard.recover import Skip
 
 logger = logging.getLogger("gradguard")
 
@@ -38,7 +41,8 @@ class Guard:
     """Measures the gradients at every optimizer step, finds what is wrong with them, and says what to change.
 
     It hangs on the optimizer's step hooks, so that accumulation, several optimizers, ``torch.compile``, DDP and FSDP2
-    need nothing more. It only looks: weights, gradients and random numbers are bit for bit those of a run without it.
+    need nothing more. It only looks: weights, gradients and random numbers are bit for bit those of a run without it,
+    unless ``clip`` or ``recover`` asks for more.
 
     Args:
         model: the model, wrapped or not; or several by name, ``{"generator": g, "discriminator": d}``.
@@ -46,8 +50,7 @@ class Guard:
         every_n_steps: steps between two flushes, >= 1. In between nothing is read on the host; at each flush what was
             measured comes over in one transfer and is judged, and the step's update and weight norms are sampled.
         norm_type: p of the gradient norms, > 0 or ``inf``.
-        detectors: what to look for; :func:`gradguard.detect.default_detectors` by default. Each optimizer gets
-            copies.
+        detectors: what to look for, of which each optimizer gets copies; ``detect.default_detectors()`` by default.
         scaler: the ``GradScaler`` of an fp16 loop. Needed to count overflow steps of optimizers that are not fused
             (they are skipped before any hook), and for ``measure()`` on gradients that are still scaled.
         max_points: most points that ``history`` keeps of a series.
@@ -55,6 +58,8 @@ class Guard:
             another run. Of several processes, rank 0 writes.
         reduce_losses: gives the mean over all processes of a vector of losses, for a history that is alike on all
             ranks. Every flush takes all processes then, and what the guard says is as of the last one.
+        clip: a clipper from :mod:`gradguard.clip`, of which each optimizer gets a copy; or one by optimizer, by name.
+        recover: :class:`gradguard.recover.Skip`, to leave out steps whose gradients are not finite.
 
     Attributes:
         closed: whether ``close()`` was called.
@@ -62,11 +67,11 @@ class Guard:
     Raises:
         ValueError: an argument out of range, nothing to train, an optimizer given twice or guarded already, or one
             over another model's parameters.
-        TypeError: something that is no model, optimizer, detector or scaler.
+        TypeError: something that is no model, optimizer, detector, scaler or clipper.
         RecordError: ``run_dir`` can't be written, or, at the first step, holds another run.
 
-    Host sync: one per flush and device; one per step while a gradient that is not finite is being looked at.
-    Mutates: nothing but the two hooks, and three methods of ``scaler``, until ``close()``.
+    Host sync: one per flush and device; one per step while a non-finite gradient is looked at, or as ``Skip`` says.
+    Mutates: nothing but the two hooks, and three methods of ``scaler``, until ``close()``; gradients, with ``clip``.
 
     >>> import torch
     >>> model = nn.Linear(2, 1)
@@ -76,10 +81,8 @@ class Guard:
     ...         optimizer.zero_grad()
     ...         model(torch.ones(4, 2)).square().mean().backward()
     ...         optimizer.step()
-    >>> guard.diagnose()
-    []
-    >>> guard.history["grad_norm/total"].steps
-    tensor([1, 2, 3])
+    >>> guard.diagnose(), guard.history["grad_norm/total"].steps
+    ([], tensor([1, 2, 3]))
     """
 
     def __init__(
@@ -94,24 +97,27 @@ class Guard:
         max_points: int = 1024,
         run_dir: str | Path | None = None,
         reduce_losses: Callable[[Tensor], Tensor] | None = None,
+        clip: AbstractRescaler | Mapping[str, AbstractRescaler] | None = None,
+        recover: Skip | None = None,
     ) -> None:
         models, optimizers = named_models(model), named_optimizers(optimizer, GUARDED)
         every, order = whole_number("every_n_steps", every_n_steps, 1), norm_order(norm_type)
         settings = Settings(every, order, detector_objects(detectors), reduce_losses)
         self.closed = False
         self._losses, self._reader = Losses(), HostReader()
+        treated = treatments(clip, recover, optimizers, models, self._reader)
         device = str(next((p.device for one in models.values() for p in one.parameters()), "unknown"))
         self._journal = Journal(whole_number("max_points", max_points, 2), record_folder(run_dir), device)
+        prefixes = {name: f"{name}/" if len(optimizers) > 1 else "" for name in optimizers}
         tracks = [
-            Track(one, name, models, settings, self._journal, self._reader, f"{name}/" if len(optimizers) > 1 else "")
+            Track(one, name, models, settings, self._journal, self._reader, prefixes[name], treated.get(name))
             for name, one in optimizers.items()
         ]
-        for track in tracks:
-            check_parameters(track, models)
+        check_parameters(tracks, models)
         self._tracks = Tracks(tracks, self._losses, scaler)
 
     def record_loss(self, loss: Tensor | float, optimizer: str | None = None) -> None:
-        """Note the loss of the optimizer step to come; several before one step (accumulation) are averaged.
+        """Note the loss of the step to come; several before one step (accumulation) are averaged.
 
         Args:
             loss: one number; a tensor stays on its device. Under accumulation, as it was before the division.
@@ -144,11 +150,7 @@ class Guard:
         Host sync: none. Mutates: nothing.
         """
         self._check_open("measure")
-        track = self._tracks.named(optimizer, "measure")
-        track.refresh()
-        scaler = self._tracks.scaler
-        track.taken = track.measured(scaler.scale_of(track) if scaler else None)
-        return track.taken
+        return self._tracks.measure(optimizer)
 
     def waiting(self, optimizer: str) -> Measurement | None:
         """Give what was measured for an optimizer's step to come, if it was. Host sync: none."""

@@ -28,6 +28,7 @@ class StepHooks:
         optimizer: the bare optimizer.
         before: called with what the closure returned, or None where there is no closure.
         after: called when the step is done.
+        again: called after each further evaluation of the closure.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class StepHooks:
         *,
         before: Callable[[Any], None],
         after: Callable[[], None],
+        again: Callable[[], None] = lambda: None,
     ) -> None:
         # A subclass whose step() calls super().step() fires each hook once per class: only the outermost call counts.
         nests = sum("step" in vars(cls) for cls in type(optimizer).__mro__ if cls is not Optimizer) > 1
@@ -47,7 +49,7 @@ class StepHooks:
             if not callable(closure):
                 before(None)
                 return None
-            watched = _after_first_call(closure, before)
+            watched = _watched(closure, before, again)
             return ((args[0], watched, *args[2:]), kwargs) if len(args) > 1 else (args, {**kwargs, "closure": watched})
 
         def post(_: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -67,7 +69,7 @@ class StepHooks:
             handle.remove()
 
 
-def _after_first_call(closure: Callable[[], Any], then: Callable[[Any], None]) -> Callable[[], Any]:
+def _watched(closure: Callable[[], Any], then: Callable[[Any], None], again: Callable[[], None]) -> Callable[[], Any]:
     first = True
 
     def watched() -> Any:
@@ -76,6 +78,8 @@ def _after_first_call(closure: Callable[[], Any], then: Callable[[Any], None]) -
         if first:
             first = False
             then(result)
+        else:
+            again()
         return result
 
     return watched

@@ -5,9 +5,11 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple, TypeAlias, final
 
-from gradguard.detect import Block, Finding, Layout
+import torch
+
+from gradguard.detect import Block, Clips, Finding, Layout
 from gradguard.record import (
     Event,
     History,
@@ -25,6 +27,7 @@ from gradguard.record import (
 
 RESERVED = frozenset({"total", "clipped", "mean", "max"})  # names under grad_norm/ that are not parameters
 EVENTS = 1000  # most events that are kept
+_Table: TypeAlias = tuple[str, tuple[str, ...], Points]  # group, columns, points
 
 
 class Flush(NamedTuple):
@@ -144,13 +147,29 @@ class Journal:
         self.kinds = {name: {(s, v, bool(a)) for s, v, a in kinds} for name, kinds in state["kinds"].items()}
 
 
-def tables_of(block: Block) -> list[tuple[str, tuple[str, ...], Points]]:
+def _clip_tables(block: Block, clips: Clips) -> list[_Table]:
+    """Give what the clipper did; of each of its parts under the part's name."""
+    asked = ~clips.totals.isnan()
+    changed = clips.changes > 0
+    steps, names = block.steps[asked], ["", *(f"/{part}" for part in clips.parts)]
+    tables: list[_Table] = [("grad_norm/clipped", ("",), rows(steps, clips.totals[asked, None]))]
+    for i, name in enumerate(names):
+        tables.append((f"clip/coefficient{name}", ("",), rows(steps, clips.coefficients[asked, i, None])))
+        known = asked & ~clips.thresholds[:, i].isnan()
+        if known.any():
+            tables.append((f"clip/threshold{name}", ("",), rows(block.steps[known], clips.thresholds[known, i, None])))
+    if changed.any():
+        tables.append(("clip/reanchored", ("",), rows(block.steps[changed], clips.changes[changed, None])))
+    return tables
+
+
+def tables_of(block: Block) -> list[_Table]:
     """Give the block's numbers as the history keeps them: group, columns, points."""
     names = block.layout.names
     keys = tuple(f"param.{name}" if name in RESERVED else name for name in names)
     kept = ~block.overflow  # an overflow has no gradient to show
     steps, sampled = block.steps[kept], block.samples
-    tables = [
+    tables: list[_Table] = [
         ("grad_norm/total", ("",), rows(steps, block.totals[kept, None])),
         ("grad_norm", keys, rows(steps, block.grad_norms[kept].float())),
         ("weight_norm", names, rows(sampled.steps, sampled.weight_norms.float())),
@@ -158,4 +177,8 @@ def tables_of(block: Block) -> list[tuple[str, tuple[str, ...], Points]]:
     ]
     if block.has_loss.any():
         tables.append(("loss", ("",), rows(block.steps[block.has_loss], block.losses[block.has_loss, None])))
+    if block.skipped.any():
+        tables.append(("skipped", ("",), rows(block.steps[block.skipped], torch.ones(int(block.skipped.sum()), 1))))
+    if block.clips is not None:
+        tables += _clip_tables(block, block.clips)
     return [(group, columns, points) for group, columns, points in tables if columns]

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gradguard.detect import Block, Layout, Samples
+from gradguard.detect import Block, Clips, Layout, Samples
 from gradguard.functional import Measurement, total_norm
+from gradguard.guard.treatment import Treated, Treatment
 from gradguard.probe.updates import Update
 from gradguard.record import HostReader
 
@@ -25,12 +26,14 @@ class Row(NamedTuple):
         measurement: its gradients; None where the loss scaler skipped the step before any hook.
         found_inf: set by a loss scaler on an optimizer that skips by itself: not 0 where it did.
         loss: a scalar, or None where none was recorded.
+        treated: what was done to the gradients; None where nothing is ever done.
     """
 
     step: int
     measurement: Measurement | None
     found_inf: Tensor | None
     loss: Tensor | None
+    treated: Treated | None = None
 
 
 class Sample(NamedTuple):
@@ -48,6 +51,8 @@ def block_of(
     reader: HostReader,
     trainable: Sequence[bool],
     reduce_losses: Callable[[Tensor], Tensor] | None,
+    treatment: Treatment | None = None,
+    changes: float = 0.0,
 ) -> Block:
     """Bring everything over at once. Host sync: one per device."""
     n = len(layout.names)
@@ -56,7 +61,7 @@ def block_of(
     dtype = torch.float64 if any(norms.dtype is torch.float64 for norms in measured) else torch.float32
     nothing = torch.zeros(n, dtype=dtype, device=device)
     losses_on_device = _stacked([r.loss for r in rows], torch.nan, device)
-    norms, losses, found_inf, updates = reader.read(
+    norms, losses, found_inf, updates, skipped, reports = reader.read(
         [
             torch.stack([nothing if r.measurement is None else r.measurement.norms.to(device, dtype) for r in rows]),
             reduce_losses(losses_on_device) if reduce_losses else losses_on_device,
@@ -64,8 +69,10 @@ def block_of(
             torch.stack([torch.stack(s.update) for s in samples]).to(device)
             if samples
             else torch.zeros(0, 2, n, device=device),
+            *_treatments(rows, treatment, device),
         ]
     )
+    left_out = skipped != 0
     missing = torch.zeros(len(rows), n, dtype=torch.bool)
     for i, row in enumerate(rows):
         if row.measurement is not None and row.measurement.missing:
@@ -84,8 +91,47 @@ def block_of(
         overflow,
         losses,
         torch.tensor([row.loss is not None for row in rows], dtype=torch.bool),
-        Samples(steps[at], updates[:, 0], torch.where(overflow[at, None], torch.nan, updates[:, 1]), rates),
+        Samples(steps[at], updates[:, 0], updates[:, 1].masked_fill((overflow | left_out)[at, None], torch.nan), rates),
+        left_out,
+        None if treatment is None or treatment.clip is None else _clips(treatment, reports, changes),
     )
+
+
+def _treatments(rows: Sequence[Row], treatment: Treatment | None, device: torch.device) -> list[Tensor]:
+    """Give which steps were left out, [R], and what the clipper reported, [R, 1 + parts, 5], on the device."""
+    parts = 0 if treatment is None or treatment.clip is None else 1 + len(treatment.parts)
+    if treatment is None:
+        return [torch.zeros(len(rows), device=device), torch.zeros(0, device=device)]
+    treated = [Treated(None, False) if row.treated is None else row.treated for row in rows]
+    read = torch.tensor([one.skipped is True for one in treated]).to(device, torch.float32, non_blocking=True)
+    for i, one in enumerate(treated):
+        if isinstance(one.skipped, Tensor):
+            read[i] = one.skipped
+    nothing = torch.full((parts, 5), torch.nan, device=device, dtype=_precise(device))
+    reports = [nothing if one.report is None else one.report.to(nothing) for one in treated]
+    return [read, torch.stack(reports)]
+
+
+def _clips(treatment: Treatment, reports: Tensor, before: float) -> Clips:
+    """Sort what the clipper reported, [R, 1 + parts, 5]."""
+    whole = reports[:, 0]
+    counted = torch.cat([reports.new_full((1,), before), whole[:, 4]])
+    for i in range(1, len(counted)):  # a step without a report changes nothing
+        counted[i] = counted[i - 1] if counted[i].isnan() else counted[i]
+    thresholds = reports[..., 2]
+    return Clips(
+        treatment.parts,
+        treatment.limits,
+        whole[:, 0],
+        reports[..., 1],
+        torch.where(thresholds.isfinite(), thresholds, torch.nan),
+        whole[:, 3] == 1,
+        counted.diff().clamp(min=0),
+    )
+
+
+def _precise(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def _stacked(scalars: list[Tensor | None], otherwise: float, device: torch.device) -> Tensor:

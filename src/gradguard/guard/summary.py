@@ -77,8 +77,27 @@ def _numbers(track: Track, history: History, findings: Sequence[Finding]) -> lis
     loss = history.get(f"{track.prefix}loss")
     if loss is not None:
         lines.append(f"loss: {loss.last[0]:.4g} at step {int(loss.steps[0])}, {loss.last[-1]:.4g} at the end")
+    lines += _treatment(track, history)
     if track.overflows:
         lines.append(f"fp16 overflows, skipped by the loss scaler: {track.overflows}")
     if track.non_finite:
         lines.append(f"steps with NaN or Inf: {track.non_finite}")
+    return lines
+
+
+def _treatment(track: Track, history: History) -> list[str]:
+    """Say what was done to the gradients."""
+    lines = []
+    coefficient = history.get(f"{track.prefix}clip/coefficient")
+    if coefficient is not None and len(coefficient.last):
+        threshold = history.get(f"{track.prefix}clip/threshold")
+        limit = f", threshold {threshold.last[-1]:.3g} at the end" if threshold is not None else ""
+        kind = type(track.treatment.clip).__name__ if track.treatment is not None else "clipper"
+        lines.append(f"{kind}: {track.clipped} steps clipped, smallest coefficient {coefficient.low.min():.2g}{limit}")
+    anew = history.get(f"{track.prefix}clip/reanchored")
+    if anew is not None:
+        steps = ", ".join(map(str, anew.steps[:5].tolist())) + (", ..." if len(anew.steps) > 5 else "")
+        lines.append(f"the clipper's statistics began anew after a lasting change of level: at steps {steps}")
+    if track.treatment is not None and track.treatment.skipping is not None and track.treatment.skipping.total:
+        lines.append(f"steps skipped, since their gradients were not finite: {track.treatment.skipping.total}")
     return lines

@@ -11,15 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from gradguard.clip import Binding
 from gradguard.detect import AbstractDetector, Finding
 from gradguard.functional import Measurement, measure
 from gradguard.guard.hooks import trainable_ids
 from gradguard.guard.journal import Journal
 from gradguard.guard.layout import layout_of
 from gradguard.guard.rows import Row, Sample, block_of
+from gradguard.guard.treatment import Treatment
 from gradguard.names import known_parameters
 from gradguard.probe import UpdateProbe
 from gradguard.record import HostReader
+from gradguard.recover.shadow import version
 
 
 class Settings(NamedTuple):
@@ -44,16 +47,19 @@ class Track:
         journal: Journal,
         reader: HostReader,
         prefix: str,
+        treatment: Treatment | None = None,
     ) -> None:
         self.optimizer, self.name, self.models = optimizer, name, models
         self.every, self.norm_type, self.fresh, self.reduce_losses = settings
         self.detectors = tuple(copy.deepcopy(d) for d in self.fresh)
         self.journal, self.reader, self.prefix = journal, reader, prefix
-        self.step = self.overflows = self.non_finite = 0
+        self.step = self.overflows = self.non_finite = self.clipped = 0
         self.rows: list[Row] = []
         self.samples: list[Sample] = []
         self.probe: UpdateProbe | None = None
+        self.treatment, self.changes = treatment, 0.0
         self.taken: Measurement | None = None  # by guard.measure(), for the step to come
+        self.taken_of: list[tuple[int, int]] = []  # which gradients, in which state
         self.fired = self.unscaled = self.exact = self.suspect = False
         self._lay_out(frozenset())
 
@@ -62,21 +68,42 @@ class Track:
         self.known = frozenset(self.ids)
         parameters = known_parameters(self.models)
         self.params, self.layout = layout_of(self.optimizer, self.name, parameters, self.known, self.norm_type)
+        if self.treatment is not None:
+            owners = (parameters.get(id(p)) for p in self.params)
+            modules = tuple(None if owner is None else owner.module for owner in owners)
+            self.treatment.attach(Binding(self.layout.names, self.params, modules))
 
     def refresh(self) -> None:
         """Notice parameters that were added, removed, replaced or unfrozen since the last step."""
         if trainable_ids(self.optimizer.param_groups, self.known) != self.ids:
             self.flush(together=True)
-            self.taken = None
+            self.taken, self.taken_of = None, []
             self._lay_out(self.known)
 
     def measured(self, scale: Tensor | None) -> Measurement:
         """Measure the gradients as they are. Host sync: none, but one while a non-finite norm is being told apart."""
-        result = measure(self.params, names=self.layout.names, norm_type=self.norm_type, scale=scale)
-        if self.exact and not self.reader.read([result.finite])[0]:
+        safe = self.treatment is not None
+        result = measure(self.params, names=self.layout.names, norm_type=self.norm_type, scale=scale, safe=safe)
+        if self.exact and not safe and not self.reader.read([result.finite])[0]:
             self.suspect = True
             result = measure(self.params, names=self.layout.names, norm_type=self.norm_type, scale=scale, exact=True)
         return result
+
+    def take(self, scale: Tensor | None) -> Measurement:
+        """Measure for the step to come: what it finds then may be clipped already."""
+        self.taken, self.taken_of = self.measured(scale), self._gradients()
+        return self.taken
+
+    def _gradients(self) -> list[tuple[int, int]]:
+        """Say which gradients there are, and how often each was changed; for those who change them again."""
+        if self.treatment is None:
+            return []
+        return [(id(p.grad), 0 if p.grad is None else version(p.grad)) for p in self.params]
+
+    def evaluated_again(self) -> None:
+        """Treat the gradients of another evaluation within the same step."""
+        if self.treatment is not None:
+            self.treatment.evaluated_again(self.measured(None))
 
     def before_step(self, loss: Tensor | None) -> None:
         """Take the row of the step that is about to be made."""
@@ -93,7 +120,15 @@ class Track:
             if self.taken is not None and self.taken.scale is None:
                 self.taken = None  # it was taken without a word of the scaler: still scaled
         measurement, self.taken = self.taken or self.measured(scale), None
-        self.rows.append(Row(self.step, measurement, found_inf, loss))
+        treated = None
+        if self.treatment is not None:
+            # Raw norms are for the history; what was changed since they were taken is not what is treated now.
+            current = measurement if not self.taken_of or self.taken_of == self._gradients() else self.measured(scale)
+            self.taken_of = []
+            treated = self.treatment.before_step(self.step, current, found_inf)
+        self.rows.append(Row(self.step, measurement, found_inf, loss, treated))
+        if self.treatment is not None:
+            self.treatment.raise_if_spent()
         if is_sampled(self.step, self.every):
             self.probe = UpdateProbe(self.params)
 
@@ -102,13 +137,17 @@ class Track:
         if self.probe is not None and self.rows:
             self.samples.append(Sample(len(self.rows) - 1, self.probe.finish(), self._learning_rates()))
         self.probe = None
+        if self.treatment is not None:
+            self.treatment.after_step()
         self._flush_if_due()
 
     def skipped(self, loss: Tensor | None) -> None:
         """Count a step that the loss scaler did not make."""
         self.step += 1
         self.rows.append(Row(self.step, None, None, loss))
-        self.taken, self.unscaled = None, False
+        self.taken, self.taken_of, self.unscaled = None, [], False
+        if self.treatment is not None:
+            self.treatment.overflowed()
         self._flush_if_due()
 
     def _learning_rates(self) -> list[float]:
@@ -122,6 +161,8 @@ class Track:
             self.flush(together=True)
             # Here and not at a flush that one rank asks for: the exact norm of sharded gradients takes all ranks.
             self.exact, self.suspect = self.suspect, False
+            if self.treatment is not None:
+                self.treatment.raise_if_spent()
 
     def flush(self, *, together: bool = False) -> None:
         """Bring what was measured to the host and look at it. Host sync: one per device.
@@ -137,7 +178,14 @@ class Track:
         elsewhere = torch.get_default_device().type != "cpu"  # set_default_device: what follows is the host's
         with torch.device("cpu") if elsewhere else nullcontext():
             trainable = [p.requires_grad for p in self.params]
-            block = block_of(rows, samples, self.layout, self.reader, trainable, self.reduce_losses)
+            block = block_of(
+                rows, samples, self.layout, self.reader, trainable, self.reduce_losses, self.treatment, self.changes
+            )
+            if self.treatment is not None:
+                self.treatment.settle(block)
+            if block.clips is not None:
+                self.changes += float(block.clips.changes.sum())
+                self.clipped += int(block.clips.clipped.sum())
             bad = ~block.overflow & ~block.grad_norms.isfinite().all(dim=1)
             self.overflows += int(block.overflow.sum())
             self.non_finite += int(bad.sum())
@@ -154,16 +202,19 @@ class Track:
         """Give the counters, which parameters are known, and what the detectors have seen."""
         detectors = [{"kind": type(d).__name__, "state": d.state_dict()} for d in self.detectors]
         counters = {name: getattr(self, name) for name in _COUNTERS}
-        return {**counters, "names": list(self.layout.names), "detectors": detectors}
+        treatment = {} if self.treatment is None else self.treatment.state_dict()
+        return {**counters, "names": list(self.layout.names), "detectors": detectors, "treatment": treatment}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there; a detector that was not there before starts afresh."""
         for name in _COUNTERS:
-            setattr(self, name, state[name])
+            setattr(self, name, state.get(name, getattr(self, name)))
         self.rows, self.samples, self.probe, self.taken = [], [], None, None
         ids = {name: id(p) for p, name in zip(self.params, self.layout.names, strict=True)}
         ids |= {at.name: i for i, at in known_parameters(self.models).items()}
         self._lay_out(frozenset(ids[name] for name in state["names"] if name in ids))
+        if self.treatment is not None:
+            self.treatment.load_state_dict(state.get("treatment", {}))
         self.detectors = tuple(copy.deepcopy(d) for d in self.fresh)
         unread = list(state["detectors"])
         for detector in self.detectors:
@@ -173,7 +224,7 @@ class Track:
                 detector.load_state_dict(of_kind[0]["state"])
 
 
-_COUNTERS = ("step", "overflows", "non_finite", "exact", "suspect")
+_COUNTERS = ("step", "overflows", "non_finite", "exact", "suspect", "changes", "clipped")
 
 
 def is_sampled(step: int, every: int) -> bool:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from gradguard.detect import Finding
+from gradguard.functional import Measurement
 from gradguard.guard.hooks import StepHooks
 from gradguard.guard.losses import Losses, whole
 from gradguard.guard.scaler import ScalerWatch
@@ -44,6 +45,12 @@ class Tracks:
             raise ValueError(f"{what} needs the name of one of {', '.join(self.by_name)}, got {name}.")
         return self.by_name[name]
 
+    def measure(self, name: str | None) -> Measurement:
+        """Measure one optimizer's gradients for the step to come. Host sync: none."""
+        track = self.named(name, "measure")
+        track.refresh()
+        return track.take(None if self.scaler is None else self.scaler.scale_of(track))
+
     def _attach(self, track: Track) -> StepHooks:
         def before(result: Any) -> None:
             loss = self.losses.take(track.name)
@@ -58,7 +65,7 @@ class Tracks:
             track.after_step()
 
         GUARDED.add(track.optimizer)
-        return StepHooks(track.optimizer, before=before, after=after)
+        return StepHooks(track.optimizer, before=before, after=after, again=track.evaluated_again)
 
     def flush(self, *, together: bool) -> None:
         """Bring what was measured to the host and judge it. Host sync: one per device."""

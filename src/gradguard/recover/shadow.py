@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple, final
 
@@ -9,6 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from gradguard.functional import norms, stored_part
+
+# Up to so many entries a buffer is copied without asking: batch_norm changes its running statistics in a kernel, which
+# does not count as a change in place.
+SMALL = 1 << 16
 
 
 class _Kept(NamedTuple):
@@ -24,8 +29,8 @@ class BufferShadow:
     """Copies of all buffers, so that a forward pass that went wrong can be taken back.
 
     A batch with a NaN leaves it in BatchNorm's running statistics, in the vectors of a spectral norm, in an average of
-    weights: a step that is skipped has to undo that, too. Taking the shadow copies only what has changed since
-    the last time, so that masks and tables of positions cost memory and no time.
+    weights: a step that is skipped has to undo that, too. Of large buffers, taking the shadow copies only those
+    that have changed since the last time, so that masks and tables of positions cost memory and no time.
 
     Args:
         models: whose buffers are meant; ``models`` that share a buffer keep one copy.
@@ -61,12 +66,12 @@ class BufferShadow:
             kept = self._kept.get(key)
             if kept is None or not _alike(kept.copy, buffer):
                 self._kept[key] = _Kept(buffer, version(buffer), buffer.detach().clone())
-            elif kept.live is not buffer or kept.version != version(buffer):
+            elif not _is_unchanged(kept, buffer):
                 changed.append((key, buffer, kept.copy))
         if bad is not None:
             for _, buffer, copy in changed:
                 buffer.copy_(torch.where(bad.to(buffer.device, non_blocking=True), copy, buffer))
-        finite = norms([stored_part(b) for _, b, _ in changed if b.is_floating_point()]).isfinite()
+        finite = norms([stored_part(b) for _, b, _ in changed if b.is_floating_point()], math.inf).isfinite()
         each = iter(finite.tolist() if finite.is_cpu else finite.unbind())  # to read them there waits for nothing
         for key, buffer, copy in changed:
             is_finite = next(each) if buffer.is_floating_point() else True
@@ -82,7 +87,7 @@ class BufferShadow:
         """Undo what changed since the shadow was taken."""
         for key, module, name, buffer in self._buffers():
             kept = self._kept.get(key)
-            if kept is None or (kept.live is buffer and kept.version == version(buffer)):
+            if kept is None or _is_unchanged(kept, buffer):
                 continue
             if _alike(kept.copy, buffer):
                 buffer.copy_(kept.copy)
@@ -99,6 +104,10 @@ class BufferShadow:
                     if buffer is not None and id(buffer) not in seen:
                         seen.add(id(buffer))
                         yield (id(module), name), module, name, buffer
+
+
+def _is_unchanged(kept: _Kept, buffer: Tensor) -> bool:
+    return buffer.numel() > SMALL and kept.live is buffer and kept.version == version(buffer)
 
 
 def _alike(a: Tensor, b: Tensor) -> bool:

@@ -1,0 +1,50 @@
+"""The parameters that a clipper works on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from gradguard.names import canonical, known_parameters
+
+Params = nn.Module | Iterable[Tensor] | Iterable[tuple[str, Tensor]]
+
+
+class Binding(NamedTuple):
+    """The parameters that a clipper works on.
+
+    Attributes:
+        names: canonical names.
+        params: the parameters themselves.
+        owners: the module that owns each, where it is known.
+    """
+
+    names: tuple[str, ...]
+    params: tuple[Tensor, ...]
+    owners: tuple[nn.Module | None, ...]
+
+
+def binding_of(params: Params, before: Binding | None) -> tuple[Binding, bool]:
+    """Give the distinct parameters, and whether their names are known; those of ``before`` where they are the same."""
+    if isinstance(params, nn.Module):
+        trainable = [p for p in params.parameters() if p.requires_grad]
+        if before is not None and list(map(id, trainable)) == list(map(id, before.params)):
+            return before, True
+        known = known_parameters({"": params})
+        found = [(known[id(p)], p) for p in trainable]
+        names, modules = tuple(k.name for k, _ in found), tuple(k.module for k, _ in found)
+        return Binding(names, tuple(p for _, p in found), modules), True
+    entries: dict[int, tuple[str, Tensor]] = {}
+    named = True
+    for i, entry in enumerate([params] if isinstance(params, Tensor) else params):
+        named &= isinstance(entry, tuple)
+        name, param = entry if isinstance(entry, tuple) else (str(i), entry)
+        if not isinstance(param, Tensor):
+            raise TypeError(
+                f"clip_ needs a module, its named_parameters() or parameters, got {type(param).__name__} among them."
+            )
+        entries.setdefault(id(param), (canonical(str(name)), param))
+    pairs = list(entries.values())
+    return Binding(tuple(name for name, _ in pairs), tuple(p for _, p in pairs), (None,) * len(pairs)), named

@@ -1,0 +1,197 @@
+"""What a guard does to the gradients of one optimizer before they are used: clip them, or leave the step out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, final
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from gradguard.clip import AbstractClipper, AbstractRescaler, Binding
+from gradguard.detect import Block
+from gradguard.errors import SkipBudgetError
+from gradguard.functional import Measurement
+from gradguard.record import HostReader
+from gradguard.recover import BufferShadow, Skip, Skipping
+
+
+class Treated(NamedTuple):
+    """What was done at one step.
+
+    Attributes:
+        report: total norm after, coefficient, threshold, whether anything changed, and how often a statistic of the
+            clipper has begun anew so far, [1 + parts, 5]; None where no clipper was asked.
+        skipped: whether the step is left out; a bool scalar on the device where nobody has read it.
+    """
+
+    report: Tensor | None
+    skipped: bool | Tensor
+
+
+@final
+class Treatment:
+    """Clips and skips for one optimizer, with a clipper and a count of its own.
+
+    Args:
+        optimizer: the bare optimizer.
+        name: its name.
+        clip: the clipper to take a fresh copy of, or None.
+        skip: how steps are skipped, or None.
+        shadow: of the buffers that a skip puts back; all optimizers of a guard share it.
+        reader: reads the one number a step that a skip needs on some devices.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        name: str,
+        clip: AbstractRescaler | None,
+        skip: Skip | None,
+        shadow: BufferShadow | None,
+        reader: HostReader,
+    ) -> None:
+        self.optimizer, self.shadow, self.reader = optimizer, shadow, reader
+        self.clip = None if clip is None else clip.fresh()
+        self.skipping = None if skip is None else Skipping(skip, name)
+        self.undo: bool | Tensor = False  # whether what the step's forward pass did to the buffers is to be undone
+        self.deferred = self.lends_found_inf = False
+        self.spent: SkipBudgetError | None = None
+
+    @property
+    def limits(self) -> bool:
+        """Whether the clipper makes gradients smaller only."""
+        return isinstance(self.clip, AbstractClipper)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the clipper's parts."""
+        return () if self.clip is None else self.clip.part_names
+
+    def attach(self, binding: Binding) -> None:
+        """Work on these parameters from now on."""
+        if self.clip is not None:
+            self.clip.attach(binding)
+
+    def before_step(self, step: int, measurement: Measurement, found_inf: Tensor | None) -> Treated:
+        """Clip the gradients, or take them away. Host sync: one where a skip needs it and ``found_inf`` is no way."""
+        bad = self._judged(measurement, found_inf)
+        if bad is True:
+            self._leave_out(step, measurement)
+            return Treated(None, True)
+        if self.clip is None:
+            return Treated(None, bad)
+        factors = self.clip.decide(measurement)
+        factors.apply_()
+        report = factors.report(self.clip.level_changes).reshape(-1, 5)
+        missing = 1 + len(self.parts) - len(report)  # no part was asked where there is no gradient at all
+        return Treated(nn.functional.pad(report, (0, 0, 0, missing), value=torch.nan) if missing else report, bad)
+
+    def evaluated_again(self, measurement: Measurement) -> None:
+        """Clip the gradients of another evaluation within the same step, as LBFGS makes them; nothing is learnt."""
+        if self.clip is not None:
+            self.clip.decide_again(measurement).apply_()
+
+    def after_step(self) -> None:
+        """Put the buffers back after a step that was left out; note them after one that was made."""
+        if self.lends_found_inf:
+            del self.optimizer.found_inf  # type: ignore[attr-defined]
+            self.lends_found_inf = False
+        if self.shadow is not None:
+            if self.undo is True:
+                self.shadow.restore()
+            else:
+                self.shadow.take(self.undo if isinstance(self.undo, Tensor) else None)
+        self.undo = False
+
+    def overflowed(self) -> None:
+        """Put the buffers back: a loss scaler has skipped the step before any hook."""
+        if self.shadow is not None:
+            self.shadow.restore()
+
+    def settle(self, block: Block) -> None:
+        """Count the steps that were judged on the device, once they are on the host."""
+        if self.skipping is None or not self.deferred:
+            return
+        flags = zip(block.steps.tolist(), block.skipped.tolist(), block.overflow.tolist(), strict=True)
+        for row, (step, skipped, overflow) in enumerate(flags):
+            if skipped:
+                finite = block.grad_norms[row].isfinite().tolist()
+                self._count(step, [n for n, ok in zip(block.layout.names, finite, strict=True) if not ok])
+            elif not overflow:
+                self.skipping.good()
+
+    def raise_if_spent(self) -> None:
+        """Raise what the budget of skips has to say.
+
+        Raises:
+            SkipBudgetError: there were too many in a row.
+        """
+        if self.spent is not None:
+            error, self.spent = self.spent, None
+            raise error
+
+    def _judged(self, measurement: Measurement, found_inf: Tensor | None) -> bool | Tensor:
+        """Say whether the step is to be left out, on the host where that costs nothing or there is no other way."""
+        if self.skipping is None:
+            return False
+        finite = measurement.finite
+        if finite.is_cpu:
+            overflow = found_inf is not None and bool(found_inf)
+            self.undo = overflow or not finite
+            bad = not finite and not overflow
+        elif getattr(self.optimizer, "_step_supports_amp_scaling", False):
+            self.deferred = True
+            return self._found_inf(~finite, found_inf)
+        else:
+            bad = self.undo = not self.reader.read([finite])[0]
+        if not self.undo:
+            self.skipping.good()
+        return bad
+
+    def _found_inf(self, bad: Tensor, found_inf: Tensor | None) -> Tensor:
+        """Tell the optimizer on the device; an overflow that its scaler has found is not ours."""
+        flag = bad.to(torch.float32)
+        if found_inf is None:
+            self.optimizer.found_inf = flag  # type: ignore[attr-defined]  # what a GradScaler would set
+            self.lends_found_inf, self.undo = True, bad
+            return bad
+        scalers = found_inf.to(bad.device) != 0
+        self.optimizer.found_inf = torch.maximum(found_inf, flag.to(found_inf))  # type: ignore[attr-defined]
+        self.undo = bad | scalers
+        return bad & ~scalers
+
+    def _leave_out(self, step: int, measurement: Measurement) -> None:
+        for group in self.optimizer.param_groups:
+            for param in group["params"]:
+                param.grad = None
+        if self.shadow is not None:
+            self.shadow.restore()
+        (norms,) = self.reader.read([measurement.norms])
+        finite = norms.isfinite().tolist()
+        self._count(step, [name for name, ok in zip(measurement.names, finite, strict=True) if not ok])
+
+    def _count(self, step: int, places: Sequence[str]) -> None:
+        assert self.skipping is not None
+        try:
+            self.skipping.bad(step, places)
+        except SkipBudgetError as error:
+            self.spent = error
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give what the clipper has learnt, and the count of skips."""
+        return {
+            "clip": None if self.clip is None else self.clip.state_dict(),
+            "skip": None if self.skipping is None else self.skipping.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there; what the other one had not begins anew."""
+        if self.clip is not None and state.get("clip"):
+            self.clip.load_state_dict(state["clip"])
+        if self.skipping is not None and state.get("skip"):
+            self.skipping.load_state_dict(state["skip"])
+        if self.shadow is not None:
+            self.shadow.take()
+        self.undo, self.spent = False, None
