@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from gradguard import detect
 from gradguard.detect import ADVICE, AbstractDetector, Block
-from tests.detect.blocks import block, cut, layout, noisy
+from tests.detect.blocks import block, clips, cut, layout, noisy
 
 OF = layout(8, bias=True)
 SAMPLED = [1, 2, 4, 8, 16, 32, 50, 100, 150, 200]
@@ -46,6 +46,10 @@ def clipped_upstream() -> Block:
     return block(OF, norms / torch.linalg.vector_norm(norms, dim=1, keepdim=True), ratios=ratios(1e-3))
 
 
+def clipped_too_often() -> Block:
+    return healthy(clips=clips(torch.full((200,), 0.2)))
+
+
 # Each public detector with a run in which it has something to say.
 SICK = {
     detect.NonFinite: with_nan,
@@ -54,6 +58,7 @@ SICK = {
     detect.NoGradient: without_gradient,
     detect.UpdateTooLarge: lambda: healthy(ratios=ratios(1.5)),
     detect.UpdateTooSmall: lambda: healthy(ratios=ratios(1e-9)),
+    detect.ClippedTooOften: clipped_too_often,
     detect.ClippedUpstream: clipped_upstream,
 }
 

@@ -114,4 +114,5 @@ class AGC(AbstractClipper):
 
     def __repr__(self) -> str:
         out = [one if isinstance(one, str) else type(one).__name__ for one in self.exclude or ()]
-        return f"AGC({self.clipping}, eps={self.eps}, exclude={out}, vectors={self.vectors})"
+        exclude = "" if self.exclude is None else f", exclude={out}"
+        return f"AGC({self.clipping}{exclude}{', vectors=True' if self.vectors else ''})"

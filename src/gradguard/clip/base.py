@@ -15,6 +15,7 @@ from torch import Tensor
 from gradguard.clip.binding import Binding, Params, binding_of
 from gradguard.clip.factors import AbstractFactors, OneFactor
 from gradguard.clip.patterns import check_patterns
+from gradguard.clip.settings import written
 from gradguard.clip.state import filled, numbers_of, on_device
 from gradguard.errors import GradGuardWarning
 from gradguard.functional import Measurement, measure
@@ -224,8 +225,7 @@ class AbstractRescaler(ABC):
         return filled(saved["numbers"], fresh, saved["names"], binding.names if self.per_tensor else ())
 
     def __repr__(self) -> str:
-        settings = {k: v for k, v in vars(self).items() if not k.startswith("_")}
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in settings.items())})"
+        return written(self)
 
 
 class AbstractClipper(AbstractRescaler, ABC):

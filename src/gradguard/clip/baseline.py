@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple, final
 import torch
 
 from gradguard.clip.arguments import count, share
+from gradguard.clip.settings import written
 from gradguard.functional import (
     Moments,
     QuantileWindow,
@@ -58,7 +59,7 @@ class AbstractBaseline(ABC):
         """Forget what came before the ``recent`` norms, where ``changed`` is true. Host sync: none."""
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in vars(self).items())})"
+        return written(self)
 
 
 @final

@@ -66,7 +66,7 @@ class NonFinite(AbstractDetector):
                 is_nan = bool((block.losses if overflow else block.grad_norms)[row].isnan().any())
                 self.kind = "NaN" if is_nan else "Inf (or beyond float32)"
             self.bad_steps, self.finite_since = self.bad_steps + 1, 0
-            self.bad_and_made += not (skipped or overflow)
+            self.bad_and_made += not skipped
             self.bad = Spell(self.bad.first_step or step, step, active=True)
 
     def _observe_scaler(self, step: int, overflow: bool) -> None:
@@ -88,7 +88,7 @@ class NonFinite(AbstractDetector):
                 "of these skipped": self.bad_steps - self.bad_and_made,
                 "total norm before": self.last_total,
             }
-            safe = self.bad_at_first and not self.bad_and_made
+            safe = not self.bad_and_made
             severity = Severity.WARNING if safe else Severity.CRITICAL
             untouched = " Such steps are skipped: the weights are untouched." if safe else ""
             found.append(self._finding(severity, self.bad_at_first, self.bad, evidence, self._cause() + untouched))

@@ -54,6 +54,24 @@ def detector_objects(detectors: Any) -> tuple[AbstractDetector, ...]:
     return chosen
 
 
+def clip_argument(clip: Any) -> AbstractRescaler | dict[str, AbstractRescaler] | None:
+    """Give a clipper, or clippers by the names of optimizers."""
+    for one in clip.values() if isinstance(clip, Mapping) else (clip,):
+        if one is not None and not isinstance(one, AbstractRescaler):
+            hint = f" Write {one.__name__}()." if isinstance(one, type) else ""
+            hint = f" Write NormClip({one})." if isinstance(one, int | float) else hint
+            raise TypeError(f"Guard needs clip to be a clipper from gradguard.clip, got {one!r}.{hint}")
+    return dict(clip) if isinstance(clip, Mapping) else clip
+
+
+def recover_argument(recover: Any) -> Skip | None:
+    """Give how steps are skipped, or None."""
+    if recover is not None and not isinstance(recover, Skip):
+        hint = " Write Skip()." if recover is Skip else ""
+        raise TypeError(f"Guard needs recover to be a gradguard.recover.Skip or None, got {recover!r}.{hint}")
+    return recover
+
+
 def treatments(
     clip: Any, recover: Any, optimizers: Mapping[str, Optimizer], models: Mapping[str, nn.Module], reader: HostReader
 ) -> dict[str, Treatment]:
@@ -63,25 +81,19 @@ def treatments(
         TypeError: something that is no clipper, or no Skip.
         ValueError: an optimizer that is not there, or a pattern that matches no parameter.
     """
-    if recover is not None and not isinstance(recover, Skip):
-        hint = " Write Skip()." if recover is Skip else ""
-        raise TypeError(f"Guard needs recover to be a gradguard.recover.Skip or None, got {recover!r}.{hint}")
-    clippers = clip if isinstance(clip, Mapping) else dict.fromkeys(optimizers, clip)
+    clip, skip = clip_argument(clip), recover_argument(recover)
+    clippers = clip if isinstance(clip, dict) else dict.fromkeys(optimizers, clip)
     for name, clipper in clippers.items():
         if name not in optimizers:
             raise ValueError(f"Guard needs clip to name optimizers ({', '.join(optimizers)}), got {name!r}.")
-        if clipper is not None and not isinstance(clipper, AbstractRescaler):
-            hint = f" Write {clipper.__name__}()." if isinstance(clipper, type) else ""
-            hint = f" Write NormClip({clipper})." if isinstance(clipper, int | float) else hint
-            raise TypeError(f"Guard needs clip to be a clipper from gradguard.clip, got {clipper!r}.{hint}")
         if clipper is not None:
             names = [known.name for known in known_parameters(models).values()]
             check_patterns(clipper.patterns, names, type(clipper).__name__)
-    shadow = None if recover is None else BufferShadow(models.values())
+    shadow = None if skip is None else BufferShadow(models.values())
     return {
-        name: Treatment(optimizer, name, clippers.get(name), recover, shadow, reader)
+        name: Treatment(optimizer, name, clippers.get(name), skip, shadow, reader)
         for name, optimizer in optimizers.items()
-        if clippers.get(name) is not None or recover is not None
+        if clippers.get(name) is not None or skip is not None
     }
 
 

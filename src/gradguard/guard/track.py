@@ -125,10 +125,9 @@ class Track:
             # Raw norms are for the history; what was changed since they were taken is not what is treated now.
             current = measurement if not self.taken_of or self.taken_of == self._gradients() else self.measured(scale)
             self.taken_of = []
-            treated = self.treatment.before_step(self.step, current, found_inf)
+            treated = self.treatment.before_step(self.step, current, found_inf, loss)
         self.rows.append(Row(self.step, measurement, found_inf, loss, treated))
-        if self.treatment is not None:
-            self.treatment.raise_if_spent()
+        self._raise_if_spent()
         if is_sampled(self.step, self.every):
             self.probe = UpdateProbe(self.params)
 
@@ -144,10 +143,10 @@ class Track:
     def skipped(self, loss: Tensor | None) -> None:
         """Count a step that the loss scaler did not make."""
         self.step += 1
-        self.rows.append(Row(self.step, None, None, loss))
+        treated = None if self.treatment is None else self.treatment.overflowed(self.step, loss)
+        self.rows.append(Row(self.step, None, None, loss, treated))
         self.taken, self.taken_of, self.unscaled = None, [], False
-        if self.treatment is not None:
-            self.treatment.overflowed()
+        self._raise_if_spent()
         self._flush_if_due()
 
     def _learning_rates(self) -> list[float]:
@@ -161,8 +160,11 @@ class Track:
             self.flush(together=True)
             # Here and not at a flush that one rank asks for: the exact norm of sharded gradients takes all ranks.
             self.exact, self.suspect = self.suspect, False
-            if self.treatment is not None:
-                self.treatment.raise_if_spent()
+            self._raise_if_spent()
+
+    def _raise_if_spent(self) -> None:
+        if self.treatment is not None:
+            self.treatment.raise_if_spent()
 
     def flush(self, *, together: bool = False) -> None:
         """Bring what was measured to the host and look at it. Host sync: one per device.

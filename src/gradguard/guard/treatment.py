@@ -74,9 +74,11 @@ class Treatment:
         if self.clip is not None:
             self.clip.attach(binding)
 
-    def before_step(self, step: int, measurement: Measurement, found_inf: Tensor | None) -> Treated:
+    def before_step(
+        self, step: int, measurement: Measurement, found_inf: Tensor | None, loss: Tensor | None
+    ) -> Treated:
         """Clip the gradients, or take them away. Host sync: one where a skip needs it and ``found_inf`` is no way."""
-        bad = self._judged(measurement, found_inf)
+        bad = self._judged(measurement, found_inf, loss)
         if bad is True:
             self._leave_out(step, measurement)
             return Treated(None, True)
@@ -105,10 +107,19 @@ class Treatment:
                 self.shadow.take(self.undo if isinstance(self.undo, Tensor) else None)
         self.undo = False
 
-    def overflowed(self) -> None:
-        """Put the buffers back: a loss scaler has skipped the step before any hook."""
-        if self.shadow is not None:
-            self.shadow.restore()
+    def overflowed(self, step: int, loss: Tensor | None) -> Treated:
+        """Put the buffers back: a loss scaler has skipped the step before any hook.
+
+        That is routine where the loss is finite, and a bad batch where it is not.
+        """
+        if self.shadow is None or self.skipping is None:
+            return Treated(None, False)
+        self.shadow.restore()
+        bad = _is_bad(loss)
+        if bad is True:
+            self._count(step, ["the loss"])
+        self.deferred |= isinstance(bad, Tensor)
+        return Treated(None, bad)
 
     def settle(self, block: Block) -> None:
         """Count the steps that were judged on the device, once they are on the host."""
@@ -132,26 +143,29 @@ class Treatment:
             error, self.spent = self.spent, None
             raise error
 
-    def _judged(self, measurement: Measurement, found_inf: Tensor | None) -> bool | Tensor:
-        """Say whether the step is to be left out, on the host where that costs nothing or there is no other way."""
+    def _judged(self, measurement: Measurement, found_inf: Tensor | None, loss: Tensor | None) -> bool | Tensor:
+        """Say whether the step is to be left out, on the host where that costs nothing or there is no other way.
+
+        An overflow is left to the scaler that has found it, unless the loss itself is not finite.
+        """
         if self.skipping is None:
             return False
         finite = measurement.finite
         if finite.is_cpu:
             overflow = found_inf is not None and bool(found_inf)
             self.undo = overflow or not finite
-            bad = not finite and not overflow
+            bad = bool(_is_bad(loss)) if overflow else not finite
         elif getattr(self.optimizer, "_step_supports_amp_scaling", False):
             self.deferred = True
-            return self._found_inf(~finite, found_inf)
+            return self._found_inf(~finite, found_inf, loss)
         else:
             bad = self.undo = not self.reader.read([finite])[0]
         if not self.undo:
             self.skipping.good()
         return bad
 
-    def _found_inf(self, bad: Tensor, found_inf: Tensor | None) -> Tensor:
-        """Tell the optimizer on the device; an overflow that its scaler has found is not ours."""
+    def _found_inf(self, bad: Tensor, found_inf: Tensor | None, loss: Tensor | None) -> Tensor:
+        """Tell the optimizer on the device."""
         flag = bad.to(torch.float32)
         if found_inf is None:
             self.optimizer.found_inf = flag  # type: ignore[attr-defined]  # what a GradScaler would set
@@ -160,7 +174,7 @@ class Treatment:
         scalers = found_inf.to(bad.device) != 0
         self.optimizer.found_inf = torch.maximum(found_inf, flag.to(found_inf))  # type: ignore[attr-defined]
         self.undo = bad | scalers
-        return bad & ~scalers
+        return torch.where(scalers, _is_bad(loss), bad)
 
     def _leave_out(self, step: int, measurement: Measurement) -> None:
         for group in self.optimizer.param_groups:
@@ -195,3 +209,10 @@ class Treatment:
         if self.shadow is not None:
             self.shadow.take()
         self.undo, self.spent = False, None
+
+
+def _is_bad(loss: Tensor | None) -> bool | Tensor:
+    """Say whether a loss is not finite: on the host where it lies there, or where none was recorded."""
+    if loss is None:
+        return False
+    return not loss.isfinite() if loss.is_cpu else ~loss.isfinite()

@@ -1,4 +1,5 @@
 """Callbacks for a Trainer of either Lightning: hooks in, the guard called."""
 
+from gradguard.lightning.clipping import GradientClipping as GradientClipping
 from gradguard.lightning.guard import GradGuard as GradGuard
 from gradguard.lightning.monitor import GradientMonitor as GradientMonitor

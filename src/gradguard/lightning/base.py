@@ -59,6 +59,15 @@ class AbstractGuardCallback(_Callback, ABC):
             self._key = f"{type(self).__name__}(norm_type={self.settings().norm_type}{auto})"
         return self._key
 
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Refuse to clip what the Trainer clips, too."""
+        clip = self.settings().clip
+        if stage == "fit" and clip is not None and trainer.gradient_clip_val:
+            raise ValueError(
+                f"Gradients would be clipped twice: Trainer(gradient_clip_val={trainer.gradient_clip_val}) and "
+                f"{type(self).__name__}({type(clip).__name__}). Remove one of them."
+            )
+
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Make the session, once for all callbacks of the Trainer."""
         self._waits = False

@@ -5,18 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Optional, Union, final
 
+from gradguard.clip import AbstractRescaler
 from gradguard.detect import AbstractDetector
 from gradguard.lightning.base import AbstractGuardCallback
 from gradguard.lightning.settings import Detail, Settings, checked
+from gradguard.recover import Skip
 
 
 @final
 class GradGuard(AbstractGuardCallback):
     """Measures the gradients of every optimizer step, finds what is wrong with them, and prints a summary.
 
-    It only looks: weights, gradients and random numbers are bit for bit those of a fit without it. Automatic and manual
-    optimisation, accumulation, ``16-mixed`` and ``bf16``, several optimizers, DDP and FSDP2 need nothing more. Not for
-    FSDP1 and DeepSpeed, which are refused by name.
+    It only looks: weights, gradients and random numbers are bit for bit those of a fit without it, unless ``clip`` or
+    ``recover`` asks for more. Automatic and manual optimisation, accumulation, ``16-mixed`` and ``bf16``, several
+    optimizers, DDP and FSDP2 need nothing more. Not for FSDP1 and DeepSpeed, which are refused by name.
 
     Numbers go to all of the Trainer's loggers, on their x axis, under the names that the README lists; findings as soon
     as they are noticed, as text where a logger has it. Beside the logs of the first logger, a run record is written.
@@ -37,6 +39,8 @@ class GradGuard(AbstractGuardCallback):
         record: whether a run record is written to ``gradguard`` beside the first logger's files.
         run_dir: another folder for the run record.
         max_points: most points that the history keeps of a series, >= 2.
+        clip: clips gradients, too: see :class:`GradientClipping`.
+        recover: leaves out steps whose gradients are not finite: :class:`gradguard.recover.Skip`.
 
     Attributes:
         guard: the :class:`gradguard.Guard` of the last fit, closed once that is over: ``guard.diagnose()``,
@@ -47,7 +51,7 @@ class GradGuard(AbstractGuardCallback):
         ValueError: an argument out of range.
         TypeError: something among the detectors that is none.
 
-    Host sync: one per look and device. Mutates: nothing.
+    Host sync: one per look and device, and what ``Skip`` needs. Mutates: nothing; gradients, with ``clip``.
     """
 
     def __init__(  # annotated as LightningCLI can read it on every supported Python
@@ -64,6 +68,8 @@ class GradGuard(AbstractGuardCallback):
         record: bool = True,
         run_dir: Optional[Union[str, Path]] = None,  # noqa: UP007, UP045
         max_points: int = 1024,
+        clip: Optional[Union[AbstractRescaler, dict[str, AbstractRescaler]]] = None,  # noqa: UP007, UP045
+        recover: Optional[Skip] = None,  # noqa: UP045
     ) -> None:
         super().__init__()
         self._settings = checked(
@@ -78,6 +84,8 @@ class GradGuard(AbstractGuardCallback):
             record=record,
             run_dir=run_dir,
             max_points=max_points,
+            clip=clip,
+            recover=recover,
         )
 
     def settings(self) -> Settings:

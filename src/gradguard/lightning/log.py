@@ -73,7 +73,7 @@ class Log:
         """Send out what a flush brought."""
         block, axis = flush.block, self.axis[flush.optimizer]
         for totals in (self.totals, self.interval) if self.is_watched else (self.totals,):
-            totals[flush.optimizer].update(block.totals, block.overflow, block.samples.update_ratios)
+            totals[flush.optimizer].take(block)
         if self.settings.detail != "total" and self.dashboards.takers["numbers"]:
             sampled = (by_module if self.settings.detail == "module" else by_parameter)(block)
             for row, step in enumerate(sampled.steps.tolist()):

@@ -64,6 +64,8 @@ class Session:
             scaler=self._scaler(),
             run_dir=self._folder(state),
             reduce_losses=self._mean_over_ranks if trainer.world_size > 1 else None,
+            clip=settings.clip,
+            recover=settings.recover,
         )
         self.guard.listen(self.log.take)
         self.guard.listen(self._heed)

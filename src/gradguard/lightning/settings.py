@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from gradguard.clip import AbstractRescaler
 from gradguard.detect import AbstractDetector
-from gradguard.guard.arguments import detector_objects, norm_order, whole_number
+from gradguard.guard.arguments import clip_argument, detector_objects, norm_order, recover_argument, whole_number
+from gradguard.recover import Skip
 
 Detail = Literal["module", "parameter", "total"]
 DETAILS = ("total", "module", "parameter")  # from the coarsest to the finest
@@ -31,6 +33,8 @@ class Settings:
     strict: bool = False
     record: bool = False
     run_dir: Path | None = None
+    clip: AbstractRescaler | dict[str, AbstractRescaler] | None = None
+    recover: Skip | None = None
 
 
 def checked(
@@ -41,6 +45,8 @@ def checked(
     detectors: Sequence[AbstractDetector] | None,
     detail: Detail,
     run_dir: str | Path | None = None,
+    clip: AbstractRescaler | Mapping[str, AbstractRescaler] | None = None,
+    recover: Skip | None = None,
     **flags: bool,
 ) -> Settings:
     """Give the settings, once every argument was looked at: a mistake is said where it was typed.
@@ -64,6 +70,8 @@ def checked(
         detectors=detector_objects(detectors),
         detail=detail,
         run_dir=None if run_dir is None else Path(run_dir),
+        clip=clip_argument(clip),
+        recover=recover_argument(recover),
         **flags,
     )
 
@@ -93,13 +101,35 @@ def joined(wanted: Sequence[tuple[str, Settings]]) -> Settings:
                 f"The callbacks of one Trainer write one run record: {first_name} has run_dir={first.run_dir}, {name} "
                 f"has {other.run_dir}. Give one of them."
             )
+    clip = _only_one(wanted, "clip", "Gradients would be clipped twice")
+    recover = _only_one(wanted, "recover", "Steps would be skipped twice")
     everything = [settings for _, settings in wanted]
     finest = max(everything, key=lambda s: DETAILS.index(s.detail)).detail
     any_of = {f.name: any(getattr(s, f.name) for s in everything) for f in fields(Settings) if f.type == "bool"}
     return Settings(
         **{field: getattr(first, field) for field in SHARED},
         **any_of,
-        detectors=max((s.detectors for s in everything), key=len),
+        detectors=_all_kinds([s.detectors for s in everything]),
         detail=finest,
         run_dir=next((s.run_dir for s in everything if s.run_dir), None),
+        clip=clip,
+        recover=recover,
     )
+
+
+def _only_one(wanted: Sequence[tuple[str, Settings]], what: str, twice: str) -> Any:
+    given = [(name, getattr(s, what)) for name, s in wanted if getattr(s, what) is not None]
+    if len(given) > 1 and any(one is not given[0][1] for _, one in given):
+        names = " and ".join(f"{name}({what}={one!r})" for name, one in given)
+        raise ValueError(f"{twice}: {names}. Remove one of them.")
+    return given[0][1] if given else None
+
+
+def _all_kinds(several: Sequence[tuple[AbstractDetector, ...]]) -> tuple[AbstractDetector, ...]:
+    """Give the longest list of detectors, and of the others those whose kind it has not."""
+    longest, *others = sorted(several, key=len, reverse=True)
+    found = list(longest)
+    for detector in (one for other in others for one in other):
+        if type(detector) not in map(type, found):
+            found.append(detector)
+    return tuple(found)

@@ -8,6 +8,8 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from gradguard.detect import Block
+from gradguard.lightning.clips import ClipTotals
 from gradguard.metrics import GradNormLast, GradNormMax, GradNormMean, NonFiniteShare, OverflowCount, UpdateRatio
 
 NAMES = (
@@ -31,7 +33,12 @@ class Totals:
         self.metrics = dict(zip(NAMES, (*self.norms, self.ratio, self.share, self.overflows), strict=True))
         for metric in self.metrics.values():
             metric.persistent(True)
-        self.steps = 0
+        self.steps, self.clips = 0, ClipTotals()
+
+    def take(self, block: Block) -> None:
+        """Take in the steps of a block."""
+        self.update(block.totals, block.overflow, block.samples.update_ratios)
+        self.clips.update(block)
 
     def update(self, totals: Tensor, overflow: Tensor, ratios: Tensor) -> None:
         """Take in the totals of some steps, which of them a loss scaler skipped, and the ratios of the sampled ones."""
@@ -47,21 +54,25 @@ class Totals:
         if not self.steps:
             return {}
         values = {name: float(metric.compute()) for name, metric in self.metrics.items()}
-        return {name: value for name, value in values.items() if value == value or name == NAMES[0]}
+        known = {name: value for name, value in values.items() if value == value or name == NAMES[0]}
+        return {**known, **self.clips.so_far()}
 
     def begin_anew(self) -> None:
         """Forget everything."""
         for metric in self.metrics.values():
             metric.reset()
         self.steps = 0
+        self.clips.begin_anew()
 
     def state_dict(self) -> dict[str, Any]:
         """Give the sums so far."""
-        return {"steps": self.steps, **{name: dict(metric.state_dict()) for name, metric in self.metrics.items()}}
+        metrics = {name: dict(metric.state_dict()) for name, metric in self.metrics.items()}
+        return {"steps": self.steps, "clips": self.clips.state_dict(), **metrics}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from them."""
         self.steps = state["steps"]
+        self.clips.load_state_dict(state.get("clips", {}))
         for name, metric in self.metrics.items():
             metric.load_state_dict(state[name])
         nothing = torch.zeros(0)
