@@ -73,12 +73,12 @@ class _MeanMetric(_DeviceMetric, ABC):
 
     def _add(self, values: Tensor, counts: Tensor) -> None:
         for name, more in zip(self.states, (torch.where(counts, values, 0), counts), strict=True):
-            setattr(self, name, getattr(self, name) + more.sum())
+            so_far = getattr(self, name).reshape(1)  # one by one: the sum is the same however many come at a time
+            setattr(self, name, torch.cat([so_far, more.to(so_far)]).cumsum(0)[-1].clone())
 
     def compute(self) -> Tensor:
         """Give the mean, float64. Host sync: none."""
-        total, count = (getattr(self, name) for name in self.states)
-        return torch.div(total, count)
+        return torch.div(*(getattr(self, name) for name in self.states))
 
 
 @final
