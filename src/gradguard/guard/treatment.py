@@ -151,7 +151,7 @@ class Treatment:
         if self.skipping is None:
             return False
         finite = measurement.finite
-        if finite.is_cpu:
+        if is_on_host(finite):
             overflow = found_inf is not None and bool(found_inf)
             self.undo = overflow or not finite
             bad = bool(_is_bad(loss)) if overflow else not finite
@@ -191,7 +191,7 @@ class Treatment:
         try:
             self.skipping.bad(step, places)
         except SkipBudgetError as error:
-            self.spent = error
+            self.spent = self.spent or error
 
     def state_dict(self) -> dict[str, Any]:
         """Give what the clipper has learnt, and the count of skips."""
@@ -215,4 +215,9 @@ def _is_bad(loss: Tensor | None) -> bool | Tensor:
     """Say whether a loss is not finite: on the host where it lies there, or where none was recorded."""
     if loss is None:
         return False
-    return not loss.isfinite() if loss.is_cpu else ~loss.isfinite()
+    return not loss.isfinite() if is_on_host(loss) else ~loss.isfinite()
+
+
+def is_on_host(tensor: Tensor) -> bool:
+    """Say whether to read a tensor waits for nothing."""
+    return tensor.is_cpu

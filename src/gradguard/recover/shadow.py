@@ -55,8 +55,8 @@ class BufferShadow:
     def take(self, bad: Tensor | None = None) -> None:
         """Note the buffers as they are: what a good step leaves behind.
 
-        A buffer that has just become non-finite is not noted: of two optimizers' steps after one forward pass, the
-        first may be good and the second one bad.
+        The buffers of a module that has just become non-finite are not noted: of two optimizers' steps after one
+        forward pass, the first may be good and the second one bad.
 
         Args:
             bad: whether the step was a bad one after all, a bool scalar on the device: its changes are undone instead.
@@ -71,14 +71,12 @@ class BufferShadow:
         if bad is not None:
             for _, buffer, copy in changed:
                 buffer.copy_(torch.where(bad.to(buffer.device, non_blocking=True), copy, buffer))
-        finite = norms([stored_part(b) for _, b, _ in changed if b.is_floating_point()], math.inf).isfinite()
-        each = iter(finite.tolist() if finite.is_cpu else finite.unbind())  # to read them there waits for nothing
+        sound = _sound_modules([(key[0], buffer, copy) for key, buffer, copy in changed])
         for key, buffer, copy in changed:
-            is_finite = next(each) if buffer.is_floating_point() else True
-            if isinstance(is_finite, Tensor):
-                is_finite = is_finite.to(buffer.device) | ~copy.isfinite().all()
-                copy.copy_(torch.where(is_finite, buffer, copy))
-            elif is_finite or not copy.isfinite().all():
+            ok = sound.get(key[0], True)
+            if isinstance(ok, Tensor):
+                copy.copy_(torch.where(ok.to(buffer.device, non_blocking=True), buffer, copy))
+            elif ok:
                 copy.copy_(buffer)
             self._kept[key] = _Kept(buffer, version(buffer), copy)
 
@@ -104,6 +102,24 @@ class BufferShadow:
                     if buffer is not None and id(buffer) not in seen:
                         seen.add(id(buffer))
                         yield (id(module), name), module, name, buffer
+
+
+def _sound_modules(changed: list[tuple[int, Tensor, Tensor]]) -> dict[int, bool | Tensor]:
+    """Say of each module whether no buffer has become non-finite; on a CPU, where to read it waits for nothing, at once.
+
+    Args:
+        changed: module, buffer and how the buffer was before.
+    """
+    floats = [one for one in changed if one[1].is_floating_point()]
+    finite = norms([stored_part(buffer) for _, buffer, _ in floats], math.inf).isfinite()
+    sound: dict[int, bool | Tensor] = {}
+    for (module, _, copy), flag in zip(floats, finite.tolist() if finite.is_cpu else finite.unbind(), strict=True):
+        if isinstance(flag, Tensor):
+            ok: bool | Tensor = flag | ~copy.isfinite().all().to(flag.device, non_blocking=True)
+        else:
+            ok = flag or not copy.isfinite().all()
+        sound[module] = sound[module] & ok if module in sound else ok
+    return sound
 
 
 def _is_unchanged(kept: _Kept, buffer: Tensor) -> bool:
