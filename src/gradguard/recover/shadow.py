@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple, TypeAlias, final
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,9 @@ from gradguard.functional import norms, stored_part
 # Up to so many entries a buffer is copied without asking: batch_norm changes its running statistics in a kernel, which
 # does not count as a change in place.
 SMALL = 1 << 16
+
+
+_Key: TypeAlias = tuple[int, int, str]  # number of the model, id of the module, name of the buffer
 
 
 class _Kept(NamedTuple):
@@ -43,7 +46,7 @@ class BufferShadow:
 
     def __init__(self, models: Iterable[nn.Module]) -> None:
         self._models = tuple(models)
-        self._kept: dict[tuple[int, str], _Kept] = {}
+        self._kept: dict[_Key, _Kept] = {}
         self.take()
 
     @property
@@ -55,13 +58,13 @@ class BufferShadow:
     def take(self, bad: Tensor | None = None) -> None:
         """Note the buffers as they are: what a good step leaves behind.
 
-        The buffers of a module that has just become non-finite are not noted: of two optimizers' steps after one
-        forward pass, the first may be good and the second one bad.
+        Those of a model that has just become non-finite are not noted: of two optimizers' steps after one forward pass
+        each, the first may be good and the second one bad.
 
         Args:
             bad: whether the step was a bad one after all, a bool scalar on the device: its changes are undone instead.
         """
-        changed: list[tuple[tuple[int, str], Tensor, Tensor]] = []
+        changed: list[tuple[_Key, Tensor, Tensor]] = []
         for key, _, _, buffer in self._buffers():
             kept = self._kept.get(key)
             if kept is None or not _alike(kept.copy, buffer):
@@ -71,7 +74,7 @@ class BufferShadow:
         if bad is not None:
             for _, buffer, copy in changed:
                 buffer.copy_(torch.where(bad.to(buffer.device, non_blocking=True), copy, buffer))
-        sound = _sound_modules([(key[0], buffer, copy) for key, buffer, copy in changed])
+        sound = _sound_models([(key[0], buffer, copy) for key, buffer, copy in changed])
         for key, buffer, copy in changed:
             ok = sound.get(key[0], True)
             if isinstance(ok, Tensor):
@@ -94,31 +97,31 @@ class BufferShadow:
                 module._buffers[name] = buffer
             self._kept[key] = _Kept(buffer, version(buffer), kept.copy)
 
-    def _buffers(self) -> Iterable[tuple[tuple[int, str], nn.Module, str, Tensor]]:
+    def _buffers(self) -> Iterable[tuple[_Key, nn.Module, str, Tensor]]:
         seen: set[int] = set()
-        for model in self._models:
+        for number, model in enumerate(self._models):
             for module in model.modules():
                 for name, buffer in module._buffers.items():
                     if buffer is not None and id(buffer) not in seen:
                         seen.add(id(buffer))
-                        yield (id(module), name), module, name, buffer
+                        yield (number, id(module), name), module, name, buffer
 
 
-def _sound_modules(changed: list[tuple[int, Tensor, Tensor]]) -> dict[int, bool | Tensor]:
-    """Say of each module whether no buffer has become non-finite; on a CPU, where to read it waits for nothing, at once.
+def _sound_models(changed: list[tuple[int, Tensor, Tensor]]) -> dict[int, bool | Tensor]:
+    """Say of each model whether no buffer has become non-finite: on the host where they lie on a CPU.
 
     Args:
-        changed: module, buffer and how the buffer was before.
+        changed: number of the model, buffer, and how that was before.
     """
     floats = [one for one in changed if one[1].is_floating_point()]
     finite = norms([stored_part(buffer) for _, buffer, _ in floats], math.inf).isfinite()
     sound: dict[int, bool | Tensor] = {}
-    for (module, _, copy), flag in zip(floats, finite.tolist() if finite.is_cpu else finite.unbind(), strict=True):
+    for (model, _, copy), flag in zip(floats, finite.tolist() if finite.is_cpu else finite.unbind(), strict=True):
         if isinstance(flag, Tensor):
             ok: bool | Tensor = flag | ~copy.isfinite().all().to(flag.device, non_blocking=True)
         else:
             ok = flag or not copy.isfinite().all()
-        sound[module] = sound[module] & ok if module in sound else ok
+        sound[model] = sound[model] & ok if model in sound else ok
     return sound
 
 
