@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gradguard.detect import NonFinite, VanishingDepth
-from gradguard.lightning import GradGuard, GradientMonitor
+from gradguard.lightning import GradGuard, GradientClipping, GradientMonitor
 from tests.lightning.loops import loader
 
 pytest.importorskip("jsonargparse")
@@ -166,3 +166,51 @@ def test_a_printed_config_gives_the_same_callbacks(
         assert [type(d) for d in a.settings().detectors] == [type(d) for d in b.settings().detectors]
         assert vars(a.settings()) | {"detectors": ()} == vars(b.settings()) | {"detectors": ()}
     assert second[0].settings().detectors[0].decades == 4.0
+
+
+CLIPPING = """
+trainer:
+  accelerator: cpu
+  devices: 1
+  max_epochs: 1
+  logger: false
+  enable_checkpointing: false
+  enable_progress_bar: false
+  enable_model_summary: false
+  callbacks:
+    - class_path: gradguard.lightning.GradientClipping
+      init_args:
+        recover:
+          class_path: gradguard.recover.Skip
+          init_args: {budget: 3}
+        clip:
+          class_path: gradguard.clip.PerModule
+          init_args:
+            clippers:
+              "net.bias":
+                class_path: gradguard.clip.NormClip
+                init_args: {max_norm: 0.5, norm_type: inf}
+              "*":
+                class_path: gradguard.clip.ZClip
+                init_args:
+                  z_threshold: 2
+                  max_norm: 0.25
+                  baseline: {class_path: gradguard.clip.MedianMad, init_args: {window: 50}}
+                  target: {class_path: gradguard.clip.ToMean}
+"""
+
+
+def test_clippers_and_their_parts_come_from_yaml(tree: ModuleType, tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(CLIPPING)
+    run = cli(tree, ["--config", str(config)])
+    callback = next(one for one in run.trainer.callbacks if isinstance(one, GradientClipping))
+    clippers = (
+        "PerModule(clippers={'net.bias': NormClip(max_norm=0.5, norm_type=inf), "
+        "'*': ZClip(z_threshold=2.0, baseline=MedianMad(window=50), target=ToMean(), max_norm=0.25)})"
+    )
+    assert repr(callback.settings().clip) == clippers
+    assert callback.settings().recover.budget == 3
+    assert callback.guard.history["clip/coefficient/*"].low.min() < 1
+    run = cli(tree, ["--config", str(config), "--trainer.callbacks.clip", "gradguard.clip.AutoClip"])
+    assert repr(run.trainer.callbacks[0].settings().clip) == "AutoClip()"

@@ -25,16 +25,20 @@ from torch.distributed.tensor import Replicate, Shard
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, loss_parallel, parallelize_module
 from torch.utils.data import DistributedSampler
 
+from gradguard.clip import AGC, AdaGC, Ema, PerModule, ZClip
 from gradguard.lightning import GradGuard
 from gradguard.record import event_to_plain
+from gradguard.recover import Skip
 from tests.lightning.loops import BATCH, Plain, Stateful, loader, trainer
 
 EVERY = 3
 OFTEN = {"every_n_steps": EVERY, "prog_bar": True, "histograms": True, "detail": "parameter"}
+CLIP = PerModule({"net.0": AdaGC(warmup=3), "net.2": AGC(0.1, exclude=()), "*": ZClip(0.5, baseline=Ema(warmup=3))})
 VARIANTS: dict[str, tuple[int, dict[str, Any], dict[str, Any]]] = {  # batches a rank, of the Trainer, of the callback
     "7 batches": (7, {}, {}),
     "5 batches, accumulated": (5, {"accumulate_grad_batches": 2}, OFTEN),
     "clipped": (7, {"gradient_clip_val": 0.5, "max_epochs": 1}, OFTEN),
+    "clips itself": (7, {}, {**OFTEN, "clip": CLIP, "recover": Skip()}),
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, Optional, final
+from typing import Any, ClassVar, NamedTuple, Optional, final
 
 from gradguard.clip.arguments import number, patience
 from gradguard.clip.base import AbstractClipper
@@ -64,6 +64,8 @@ class ZClip(AbstractClipper):
     >>> result.norm, weight.grad < 1.01
     (tensor(50.), tensor([True]))
     """
+
+    standard: ClassVar = {"baseline": "Ema()", "target": "Reciprocal()"}
 
     def __init__(
         self,

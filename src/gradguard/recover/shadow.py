@@ -16,6 +16,7 @@ from gradguard.functional import norms, stored_part
 SMALL = 1 << 16
 
 
+_UNKNOWN = -1  # the version of a buffer that may differ from its copy
 _Key: TypeAlias = tuple[int, int, str]  # number of the model, id of the module, name of the buffer
 
 
@@ -81,7 +82,7 @@ class BufferShadow:
                 copy.copy_(torch.where(ok.to(buffer.device, non_blocking=True), buffer, copy))
             elif ok:
                 copy.copy_(buffer)
-            self._kept[key] = _Kept(buffer, version(buffer), copy)
+            self._kept[key] = _Kept(buffer, version(buffer) if ok is True else _UNKNOWN, copy)
 
     @torch.no_grad()
     def restore(self) -> None:
