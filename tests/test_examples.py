@@ -11,10 +11,10 @@ import pytest
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 SAYS = {
     "plain_loop": ["[critical] vanishing_depth in 0, 2", "try first:", "1. Replace saturating activations"],
-    "fabric": ["optimizer (AdamW): 200 steps", "Verdict: healthy, by 7 rules."],
-    "gan": ["g (Adam): 300 steps, 4 parameters", "d (Adam): 300 steps, 4 parameters", "Verdict: healthy, by 7 rules."],
-    "amp_scaler": ["fp16 overflows, skipped by the loss scaler: ", "Verdict: healthy, by 7 rules."],
-    "lightning_trainer": ["optimizer (AdamW): 285 steps", "Verdict: healthy, by 7 rules.", "largest norm: "],
+    "fabric": ["optimizer (AdamW): 200 steps", "Verdict: healthy, by 8 rules."],
+    "gan": ["g (Adam): 300 steps, 4 parameters", "d (Adam): 300 steps, 4 parameters", "Verdict: healthy, by 8 rules."],
+    "amp_scaler": ["fp16 overflows, skipped by the loss scaler: ", "Verdict: healthy, by 8 rules."],
+    "lightning_trainer": ["optimizer (AdamW): 285 steps", "Verdict: healthy, by 8 rules.", "largest norm: "],
     "lightning_cli": ["optimizer (AdamW): 200 steps", "Verdict: healthy, by 2 rules."],
     "lightning_manual": [
         "generator (Adam): 300 steps, 4 parameters",
@@ -22,6 +22,14 @@ SAYS = {
         "['gradguard/critic/grad_norm/total', 'gradguard/generator/grad_norm/total']",
     ],
     "lightning_resume": ["the record reaches step 200\n", "the record reaches step 500 and is finished"],
+    "clipping": [
+        "steps with NaN or Inf: 358",
+        "loss on clean data: nan",
+        "ZClip: 19 steps clipped",
+        "steps skipped, since their gradients were not finite: 1",
+        "loss on clean data: 0.0",
+    ],
+    "lightning_clipping": ["PerModule: 200 steps clipped", "Verdict: healthy, by 2 rules.", "down to at least: 0.0"],
     "already_clips": ["clipped_upstream", "largest norm seen: 0.5", "largest norm seen: 5"],
 }
 

@@ -31,7 +31,7 @@ def test_every_python_block_runs(
     for block in blocks:
         exec(compile(block, "README.md", "exec"), {})
     out = capsys.readouterr().out
-    assert out.count("Verdict: healthy, by 7 rules.") == 2
+    assert out.count("Verdict: healthy, by 8 rules.") == 2
     assert "finished {'gradguard'" in out
 
 

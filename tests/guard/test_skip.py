@@ -207,6 +207,37 @@ def test_the_budget_is_for_skips_in_a_row(
     assert guard.history["skipped"].steps.tolist()[:6] == [3, 4, 6, 7, 14, 15]
 
 
+@pytest.mark.parametrize("where", ["host", "device"])
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("told", [False, True])
+def test_a_scaler_that_skips_for_ever_spends_a_budget_too(
+    fused: bool, told: bool, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once where the loss is recorded and NaN; where nobody says so, when no scale is left."""
+    if where == "device":
+        on_a_device(monkeypatch)
+    model = Buffered()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, fused=fused)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    guard = Guard(model, optimizer, recover=Skip(2), scaler=scaler, every_n_steps=1)
+    steps: list[int] = []
+
+    def train() -> None:
+        for step, batch in enumerate(batches(60), start=1):
+            steps.append(step)
+            optimizer.zero_grad()
+            loss = nn.functional.mse_loss(model(batch[0] * torch.nan), batch[1])
+            if told:
+                guard.record_loss(loss)
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+
+    with pytest.raises(SkipBudgetError, match="number 3 in a row" if told else "number 41 in a row that the loss scal"):
+        train()
+    assert steps[-1] == (3 if told else 41)
+
+
 def test_of_two_optimizers_the_one_with_a_bad_gradient_is_skipped() -> None:
     models = {"a": Buffered(), "b": Buffered()}
     optimizers = {name: OPTIMIZERS["adam"](model.parameters()) for name, model in models.items()}
@@ -274,5 +305,5 @@ def test_counts_and_statistics_go_on_from_a_checkpoint(at: int) -> None:
         assert torch.equal(a, b)
     (track,), (other,) = (list(parts[2].state_dict()["tracks"].values()) for parts in (whole, resumed))
     assert repr(track["treatment"]) == repr(other["treatment"])
-    assert track["treatment"]["skip"] == {"in_a_row": 0, "total": 3}
+    assert track["treatment"]["skip"] == {"in_a_row": 0, "overflows": 0, "total": 3}
     assert "steps skipped, since their gradients were not finite: 3" in resumed[2].summary()

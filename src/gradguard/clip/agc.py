@@ -14,7 +14,7 @@ from gradguard.clip.base import AbstractClipper
 from gradguard.clip.binding import Binding
 from gradguard.clip.factors import AbstractFactors
 from gradguard.clip.patterns import matches
-from gradguard.clip.unit_factors import UnitFactors
+from gradguard.clip.unit_factors import UnitFactors, UnitMeasurement, measure_units
 from gradguard.clip.units import Units, units_of
 from gradguard.errors import GradGuardWarning
 from gradguard.functional import Measurement
@@ -110,7 +110,13 @@ class AGC(AbstractClipper):
 
     def rule(self, measurement: Measurement, state: AGCState) -> tuple[AbstractFactors, AGCState]:
         """Limit the norm of each unit."""
+        if not isinstance(measurement, UnitMeasurement):
+            measurement = measure_units(measurement.params, measurement.names, state.units, measurement)
         return UnitFactors(measurement, state.units, self.clipping, self.eps), state
+
+    def measured(self, binding: Binding, state: AGCState) -> Measurement:
+        """Measure unit by unit: the norms of whole tensors come out of that."""
+        return measure_units(binding.params, binding.names, state.units, None)
 
     def __repr__(self) -> str:
         out = [one if isinstance(one, str) else type(one).__name__ for one in self.exclude or ()]

@@ -91,6 +91,10 @@ class AbstractRescaler(ABC):
         """Patterns that are meant to match some parameter's name."""
         return ()
 
+    def measured(self, binding: Binding, state: Any) -> Measurement:
+        """Measure the gradients as they are, where nobody else has. Host sync: none."""
+        return measure(binding.params, names=binding.names, safe=True)
+
     def changes(self, state: Any) -> Number:
         """Say how often the level has changed so far, for good; how many parameters' levels, where each has its own."""
         return 0.0
@@ -163,8 +167,12 @@ class AbstractRescaler(ABC):
             check_patterns(self.patterns, binding.names, type(self).__name__)
         self.attach(binding)
         if not binding.params:
+            _warn(
+                "clip_ got no parameter to clip. A generator such as model.parameters() is used up after one pass: "
+                "pass the model."
+            )
             return ClipResult(torch.zeros(()), torch.ones(()), torch.tensor(False), torch.tensor(True))
-        measurement = measure(binding.params, names=binding.names, safe=True)
+        measurement = self.measured(binding, self._state)
         factors = self.decide(measurement)
         factors.apply_()
         return ClipResult(measurement.total, factors.coefficient(), factors.changed(), measurement.finite)

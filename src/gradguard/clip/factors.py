@@ -20,11 +20,12 @@ class AbstractFactors(ABC):
 
     Attributes:
         measurement: of the gradients that are meant.
-        threshold: the norm beyond which the gradients are clipped at this step, a scalar; Inf where there is none yet.
+        threshold: the norm beyond which the gradients are clipped at this step, a float or a scalar; Inf where there
+            is none yet.
     """
 
     def __init__(self, measurement: Measurement, threshold: Number) -> None:
-        self.measurement, self.threshold = measurement, tensor_like(threshold, measurement.total)
+        self.measurement, self.threshold = measurement, threshold
 
     @abstractmethod
     def apply_(self) -> None:
@@ -55,10 +56,10 @@ class AbstractFactors(ABC):
         ratio = after / before
         return torch.where(ratio.isfinite(), ratio, 1.0)
 
-    def report(self, changes: Number = 0.0) -> Tensor:
+    def report(self, changes: Number = 0.0) -> Tensor | list[float]:
         """Give total norm after, coefficient, threshold, whether anything changed, and ``changes``, as one vector.
 
-        Only after :meth:`apply_`. Host sync: none.
+        As a list where they are on the host. Only after :meth:`apply_`. Host sync: none.
         """
         numbers = (self.clipped_total(), self.coefficient(), self.threshold, self.changed(), changes)
         return torch.stack([tensor_like(number, self.measurement.total) for number in numbers])
@@ -104,12 +105,11 @@ class OneFactor(AbstractFactors):
         total: Tensor = torch.mul(self.measurement.total, self.factor)
         return total
 
-    def report(self, changes: Number = 0.0) -> Tensor:
-        """Give the numbers, with one operation on a CPU."""
+    def report(self, changes: Number = 0.0) -> Tensor | list[float]:
+        """Give the numbers, with no operation on a CPU."""
         if isinstance(self.factor, float):
-            total, factor = float(self.measurement.total), self.factor
-            numbers = [total * factor, factor, float(self.threshold), float(factor != 1), float(changes)]
-            return torch.tensor(numbers, dtype=torch.float64, device="cpu")
+            total, factor = self.measurement.total.item(), self.factor
+            return [total * factor, factor, float(self.threshold), float(factor != 1), float(changes)]
         return super().report(changes)
 
     def changed(self) -> Tensor:

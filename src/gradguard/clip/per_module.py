@@ -171,8 +171,8 @@ class Grouped(AbstractFactors):
 
     def report(self, changes: Number = 0.0) -> Tensor:
         """Give the numbers of all together, then those of each part, [1 + parts, 5]."""
-        whole = super().report(changes)
-        return torch.stack([whole, *(factors.report().to(whole) for factors in self.parts.values())])
+        whole = torch.as_tensor(super().report(changes))
+        return torch.stack([whole, *(torch.as_tensor(one.report()).to(whole) for one in self.parts.values())])
 
     def changed(self) -> Tensor:
         """Ask all of the parts."""

@@ -42,6 +42,12 @@ def numbers_of(state: Any, path: str = "") -> dict[str, Tensor | float]:
     return found
 
 
+def _first_number(state: Any) -> Tensor | float | None:
+    while hasattr(state, "_fields") and len(state):
+        state = state[0]
+    return state if isinstance(state, Tensor | float) else None
+
+
 def with_numbers(state: Any, numbers: Mapping[str, Tensor | float], path: str = "") -> Any:
     """Give a state with other floats and tensors at the same paths."""
     if isinstance(state, Tensor | float):
@@ -58,7 +64,11 @@ def on_device(state: Any, device: torch.device) -> Any:
     On a CPU, a state of one number is of floats; on other devices it is of tensors. Host sync: none, but one where
     gradients come back to the CPU.
     """
-    numbers, host = numbers_of(state), device.type == "cpu"
+    host = device.type == "cpu"
+    one = _first_number(state)  # they all lie on the same device
+    if one is None or (host if isinstance(one, float) else one.device == device and (one.ndim or not host)):
+        return state
+    numbers = numbers_of(state)
     moved = {
         path: x.to(device, non_blocking=True) if x.ndim or not host else x.item()
         for path, x in numbers.items()

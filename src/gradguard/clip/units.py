@@ -5,10 +5,13 @@ Shape legend: U = number of units.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from gradguard.functional import norms
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
@@ -48,30 +51,73 @@ def units_of(param: Tensor, owner: nn.Module | None) -> Units:
     return Units((0,))
 
 
-def local_unit_norms(tensor: Tensor, units: Units) -> Tensor:
-    """2-norm of each unit, in a shape that broadcasts against the tensor (split into its groups).
+def unit_norms(tensors: Sequence[Tensor], units: Sequence[Units]) -> list[Tensor]:
+    """2-norm of each unit of each tensor, in a shape that broadcasts against the tensor (split into its groups).
 
     Args:
-        tensor: dense; of a DTensor, the units that this rank holds a part of, each with its whole norm.
-        units: where they lie.
+        tensors: dense, or sparse by rows, which gives a norm for each row; of a DTensor, the units that this rank holds
+            a part of, each with its whole norm.
+        units: where those of each tensor lie.
 
     Returns:
-        float32, or float64 for float64 and complex128.
+        float32, or float64 for float64 and complex128, on other devices than a CPU, and where squares overflow.
 
-    Host sync: none. Mutates: nothing.
+    Raises:
+        ValueError: a sparse tensor in another layout than COO, or whose units are no rows.
 
-    >>> local_unit_norms(torch.tensor([[3.0, 4.0], [0.0, 2.0]]), Units((0,)))
-    tensor([[5.],
-            [2.]])
+    Host sync: none (a sparse tensor is coalesced). Mutates: nothing.
+
+    >>> unit_norms([torch.tensor([[3.0, 4.0], [0.0, 2.0]]), torch.tensor([3.0, 4.0])], [Units((0,)), Units(())])
+    [tensor([[5.],
+            [2.]]), tensor([5.])]
     """
-    local: Any = tensor.to_local() if hasattr(tensor, "to_local") else tensor
-    local = in_groups(local, units)
-    others = tuple(axis for axis in range(local.ndim) if axis not in units.axes)
-    wide = local.dtype in (torch.float64, torch.complex128)
-    # A complex norm comes in the real type; float16 squares leave its range, so all smaller ones are summed in float32.
-    dtype = None if local.is_complex() else torch.float64 if wide else torch.float32
-    norms: Tensor = torch.linalg.vector_norm(local, 2, dim=others, keepdim=True, dtype=dtype)
-    return _whole(norms, tensor, units, inside=False)
+    found = _unit_norms(tensors, units, wide=False)
+    on_host = [i for i, norms in enumerate(found) if norms.is_cpu]  # reading them there waits for nothing
+    if on_host and not bool(torch.cat([found[i].flatten() for i in on_host]).isfinite().all()):
+        again = _unit_norms([tensors[i] for i in on_host], [units[i] for i in on_host], wide=True)
+        for i, norms in zip(on_host, again, strict=True):
+            found[i] = norms
+    return [
+        over_shards(norms, tensor, at, inside=False) for norms, tensor, at in zip(found, tensors, units, strict=True)
+    ]
+
+
+def _unit_norms(tensors: Sequence[Tensor], units: Sequence[Units], *, wide: bool) -> list[Tensor]:
+    found: dict[int, Tensor] = {}
+    single: list[tuple[int, Tensor]] = []  # one unit each: all of them in one call
+    for i, (tensor, at) in enumerate(zip(tensors, units, strict=True)):
+        if tensor.layout is not torch.strided:
+            found[i] = _norms_of_rows(tensor, at, wide=wide)
+            continue
+        whole: Any = tensor
+        local = whole.to_local() if hasattr(tensor, "to_local") else tensor
+        if at.axes or not local.numel():
+            found[i] = _norms(in_groups(local, at), at, wide=wide)
+        else:
+            single.append((i, local))
+    totals = norms([local for _, local in single], exact=wide) if single else torch.zeros(0)
+    for (i, local), total in zip(single, totals.unbind(), strict=True):
+        found[i] = total.to(local.device, non_blocking=True).reshape([1] * local.ndim)
+    return [found[i] for i in range(len(tensors))]
+
+
+def _norms(local: Tensor, at: Units, *, wide: bool) -> Tensor:
+    wide = wide or local.dtype in (torch.float64, torch.complex128) or not (local.is_cpu or local.device.type == "mps")
+    real = local.abs() if local.is_complex() else local
+    others = tuple(axis for axis in range(local.ndim) if axis not in at.axes)
+    dtype = torch.float64 if wide else torch.float32  # the squares of half types leave their range
+    result: Tensor = torch.linalg.vector_norm(real, 2, dim=others, keepdim=True, dtype=dtype)
+    return result
+
+
+def _norms_of_rows(tensor: Tensor, at: Units, *, wide: bool) -> Tensor:
+    if tensor.layout is not torch.sparse_coo or at.axes != (0,):
+        raise ValueError(f"AGC needs dense gradients, or sparse ones in COO layout by rows, got {tensor.layout}.")
+    whole = tensor.coalesce()
+    values = whole.values()
+    rows = _norms(values.reshape(len(values), -1), Units((0,)), wide=wide).flatten()
+    powers = rows.new_zeros(tensor.shape[0]).index_add(0, whole.indices()[0], rows.square())
+    return powers.sqrt().reshape(-1, *[1] * (tensor.ndim - 1))
 
 
 def in_groups(local: Tensor, units: Units) -> Tensor:
@@ -79,13 +125,7 @@ def in_groups(local: Tensor, units: Units) -> Tensor:
     return local.unflatten(0, (units.groups, -1)) if units.groups > 1 else local
 
 
-def norm_over_units(norms: Tensor, tensor: Tensor, units: Units) -> Tensor:
-    """2-norm of a whole tensor from those of the units that this rank holds, a scalar. Host sync: none."""
-    whole: Tensor = torch.linalg.vector_norm(norms.double() if norms.device.type != "mps" else norms)
-    return _whole(whole, tensor, units, inside=True)
-
-
-def _whole(norms: Tensor, tensor: Any, units: Units, *, inside: bool) -> Tensor:
+def over_shards(norms: Tensor, tensor: Any, units: Units, *, inside: bool) -> Tensor:
     """Join the norms of shards: of those that split single units, or of those that hold different units.
 
     Args:

@@ -14,6 +14,8 @@ from gradguard.functional.finite import first_non_finite
 from gradguard.functional.norms import norms as norms_of
 from gradguard.functional.norms import total_norm
 
+FEW = 512  # norms on a CPU, of which Python has the total before a tensor operation has begun
+
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
@@ -38,6 +40,9 @@ class Measurement:
     @cached_property
     def total(self) -> Tensor:
         """Norm of all gradients together, a scalar on the device. Host sync: none."""
+        if self.norms.is_cpu and self.norm_type == 2 and len(self.norms) <= FEW:
+            total = math.hypot(*self.norms.tolist())
+            return torch.tensor(total, dtype=self.norms.dtype, device="cpu")
         return total_norm(self.norms, self.norm_type)
 
     @cached_property

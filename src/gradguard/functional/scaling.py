@@ -26,10 +26,13 @@ def scale_(tensors: Sequence[Tensor], factor: Tensor | float) -> None:
     >>> grads
     [tensor([0.5000, 1.0000]), tensor([3.])]
     """
+    if not isinstance(factor, Tensor) or (factor.is_cpu and not factor.ndim):  # reading it waits for nothing
+        if (one := float(factor)) != 1 and tensors:
+            torch._foreach_mul_([stored_part(t) for t in tensors], one)
+        return
     stored = [stored_part(t) for t in tensors]
-    if not isinstance(factor, Tensor) or factor.is_cpu:  # reading it waits for nothing
-        each = factor.tolist() if isinstance(factor, Tensor) and factor.ndim else [float(factor)] * len(stored)
-        moved = [(t, c) for t, c in zip(stored, each, strict=True) if c != 1]
+    if factor.is_cpu:
+        moved = [(t, c) for t, c in zip(stored, factor.tolist(), strict=True) if c != 1]
         if moved:
             torch._foreach_mul_([t for t, _ in moved], [c for _, c in moved])
         return

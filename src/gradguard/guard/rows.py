@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gradguard.detect import Block, Clips, Layout, Samples
 from gradguard.functional import Measurement, total_norm
@@ -108,7 +108,11 @@ def _treatments(rows: Sequence[Row], treatment: Treatment | None, device: torch.
         if isinstance(one.skipped, Tensor):
             read[i] = one.skipped
     nothing = torch.full((parts, 5), torch.nan, device=device, dtype=_precise(device))
-    reports = [nothing if one.report is None else one.report.to(nothing) for one in treated]
+    reports = []
+    for one in treated:
+        report = nothing if one.report is None else torch.as_tensor(one.report).to(nothing).reshape(-1, 5)
+        missing = parts - len(report)  # no part was asked where there was no gradient at all
+        reports.append(nn.functional.pad(report, (0, 0, 0, missing), value=torch.nan) if missing else report)
     return [read, torch.stack(reports)]
 
 

@@ -184,7 +184,7 @@ class Track:
                 rows, samples, self.layout, self.reader, trainable, self.reduce_losses, self.treatment, self.changes
             )
             if self.treatment is not None:
-                self.treatment.settle(block)
+                self.treatment.settle(block, [row.treated for row in rows])
             if block.clips is not None:
                 self.changes += float(block.clips.changes.sum())
                 self.clipped += int(block.clips.clipped.sum())

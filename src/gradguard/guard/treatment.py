@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from gradguard.clip import AbstractClipper, AbstractRescaler, Binding
@@ -22,11 +22,11 @@ class Treated(NamedTuple):
 
     Attributes:
         report: total norm after, coefficient, threshold, whether anything changed, and how often a statistic of the
-            clipper has begun anew so far, [1 + parts, 5]; None where no clipper was asked.
+            clipper has begun anew so far, [5] or [1 + parts, 5]; None where no clipper was asked.
         skipped: whether the step is left out; a bool scalar on the device where nobody has read it.
     """
 
-    report: Tensor | None
+    report: Tensor | list[float] | None
     skipped: bool | Tensor
 
 
@@ -56,7 +56,7 @@ class Treatment:
         self.clip = None if clip is None else clip.fresh()
         self.skipping = None if skip is None else Skipping(skip, name)
         self.undo: bool | Tensor = False  # whether what the step's forward pass did to the buffers is to be undone
-        self.deferred = self.lends_found_inf = False
+        self.lends_found_inf = False
         self.spent: SkipBudgetError | None = None
 
     @property
@@ -78,7 +78,7 @@ class Treatment:
         self, step: int, measurement: Measurement, found_inf: Tensor | None, loss: Tensor | None
     ) -> Treated:
         """Clip the gradients, or take them away. Host sync: one where a skip needs it and ``found_inf`` is no way."""
-        bad = self._judged(measurement, found_inf, loss)
+        bad = self._judged(step, measurement, found_inf, loss)
         if bad is True:
             self._leave_out(step, measurement)
             return Treated(None, True)
@@ -86,9 +86,7 @@ class Treatment:
             return Treated(None, bad)
         factors = self.clip.decide(measurement)
         factors.apply_()
-        report = factors.report(self.clip.level_changes).reshape(-1, 5)
-        missing = 1 + len(self.parts) - len(report)  # no part was asked where there is no gradient at all
-        return Treated(nn.functional.pad(report, (0, 0, 0, missing), value=torch.nan) if missing else report, bad)
+        return Treated(factors.report(self.clip.level_changes), bad)
 
     def evaluated_again(self, measurement: Measurement) -> None:
         """Clip the gradients of another evaluation within the same step, as LBFGS makes them; nothing is learnt."""
@@ -116,21 +114,23 @@ class Treatment:
             return Treated(None, False)
         self.shadow.restore()
         bad = _is_bad(loss)
-        if bad is True:
-            self._count(step, ["the loss"])
-        self.deferred |= isinstance(bad, Tensor)
+        if not isinstance(bad, Tensor):
+            self._count(step, ["the loss"] if bad else [])
         return Treated(None, bad)
 
-    def settle(self, block: Block) -> None:
-        """Count the steps that were judged on the device, once they are on the host."""
-        if self.skipping is None or not self.deferred:
-            return
-        flags = zip(block.steps.tolist(), block.skipped.tolist(), block.overflow.tolist(), strict=True)
-        for row, (step, skipped, overflow) in enumerate(flags):
+    def settle(self, block: Block, treated: Sequence[Treated | None]) -> None:
+        """Count those of the steps that were judged on the device, once they are on the host."""
+        flags = zip(block.steps.tolist(), block.skipped.tolist(), block.overflow.tolist(), treated, strict=True)
+        for row, (step, skipped, overflow, one) in enumerate(flags):
+            if self.skipping is None or one is None or not isinstance(one.skipped, Tensor):
+                continue
             if skipped:
                 finite = block.grad_norms[row].isfinite().tolist()
-                self._count(step, [n for n, ok in zip(block.layout.names, finite, strict=True) if not ok])
-            elif not overflow:
+                names = [n for n, ok in zip(block.layout.names, finite, strict=True) if not ok]
+                self._count(step, names or ["the loss"])
+            elif overflow:
+                self._count(step, [])
+            else:
                 self.skipping.good()
 
     def raise_if_spent(self) -> None:
@@ -143,7 +143,9 @@ class Treatment:
             error, self.spent = self.spent, None
             raise error
 
-    def _judged(self, measurement: Measurement, found_inf: Tensor | None, loss: Tensor | None) -> bool | Tensor:
+    def _judged(
+        self, step: int, measurement: Measurement, found_inf: Tensor | None, loss: Tensor | None
+    ) -> bool | Tensor:
         """Say whether the step is to be left out, on the host where that costs nothing or there is no other way.
 
         An overflow is left to the scaler that has found it, unless the loss itself is not finite.
@@ -155,8 +157,9 @@ class Treatment:
             overflow = found_inf is not None and bool(found_inf)
             self.undo = overflow or not finite
             bad = bool(_is_bad(loss)) if overflow else not finite
+            if overflow and not bad:
+                self._count(step, [])
         elif getattr(self.optimizer, "_step_supports_amp_scaling", False):
-            self.deferred = True
             return self._found_inf(~finite, found_inf, loss)
         else:
             bad = self.undo = not self.reader.read([finite])[0]
@@ -184,12 +187,17 @@ class Treatment:
             self.shadow.restore()
         (norms,) = self.reader.read([measurement.norms])
         finite = norms.isfinite().tolist()
-        self._count(step, [name for name, ok in zip(measurement.names, finite, strict=True) if not ok])
+        names = [name for name, ok in zip(measurement.names, finite, strict=True) if not ok]
+        self._count(step, names or ["the loss"])
 
     def _count(self, step: int, places: Sequence[str]) -> None:
+        """Count a step that is left out because of these places, or, without any, for an overflow."""
         assert self.skipping is not None
         try:
-            self.skipping.bad(step, places)
+            if places:
+                self.skipping.bad(step, places)
+            else:
+                self.skipping.overflow(step)
         except SkipBudgetError as error:
             self.spent = self.spent or error
 

@@ -10,6 +10,7 @@ from typing import Any, final
 from gradguard.errors import SkipBudgetError
 
 logger = logging.getLogger("gradguard")
+OVERFLOWS = 40  # in a row: from its usual 65,536 a loss scale has been halved to nothing by then
 
 
 @final
@@ -22,8 +23,8 @@ class Skip:
     after the last good step. A learning-rate scheduler and a Trainer's ``global_step`` go on.
 
     Each skip is logged as a warning and recorded. More than ``budget`` in a row are an error: by then the run is
-    broken, and skipping would only hide it. An fp16 overflow that a loss scaler skips is routine and not counted;
-    buffers are put back then, too.
+    broken, and skipping would only hide it. An fp16 overflow that a loss scaler skips is routine: buffers are put back,
+    too, but it is not counted, unless there are more than forty (or ``budget``) in a row: no scale helps then.
 
     Args:
         budget: skips in a row that are put up with, >= 0.
@@ -56,16 +57,31 @@ class Skipping:
 
     Attributes:
         in_a_row: skips since the last good step.
+        overflows: steps that a loss scaler has skipped since then.
         total: skips so far.
     """
 
     def __init__(self, skip: Skip, optimizer: str) -> None:
         self.skip, self.optimizer = skip, optimizer
-        self.in_a_row = self.total = 0
+        self.in_a_row = self.overflows = self.total = 0
 
     def good(self) -> None:
         """Note a step that was made."""
-        self.in_a_row = 0
+        self.in_a_row = self.overflows = 0
+
+    def overflow(self, step: int) -> None:
+        """Note a step that a loss scaler has skipped.
+
+        Raises:
+            SkipBudgetError: there were too many in a row.
+        """
+        self.overflows += 1
+        if self.overflows > max(OVERFLOWS, self.skip.budget):
+            raise SkipBudgetError(
+                f"Step {step} of {self.optimizer} is number {self.overflows} in a row that the loss scaler skips: at no "
+                "scale are the gradients finite. Weights and buffers are those of the last good step. Look at the inputs "
+                "and the loss, or use bf16."
+            )
 
     def bad(self, step: int, places: Sequence[str]) -> None:
         """Note a step that was skipped, and say so.
@@ -93,8 +109,8 @@ class Skipping:
 
     def state_dict(self) -> dict[str, Any]:
         """Give the counts."""
-        return {"in_a_row": self.in_a_row, "total": self.total}
+        return {"in_a_row": self.in_a_row, "overflows": self.overflows, "total": self.total}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from them."""
-        self.in_a_row, self.total = state["in_a_row"], state["total"]
+        self.in_a_row, self.overflows, self.total = state["in_a_row"], state["overflows"], state["total"]
