@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,9 +13,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from gradguard import Guard
+from gradguard.clip import Ema, NormClip, ZClip
 from gradguard.detect import default_detectors
 from gradguard.detect.finding import Symptom
 from gradguard.lightning import GradGuard
+from gradguard.recover import Skip
 from tests.guard.loops import batches, loss_of, mlp
 from tests.lightning.loops import Plain, loader, trainer
 
@@ -27,12 +30,13 @@ def test_every_python_block_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     for block in blocks:
         exec(compile(block, "README.md", "exec"), {})
     out = capsys.readouterr().out
     assert out.count("Verdict: healthy, by 8 rules.") == 2
     assert "finished {'gradguard'" in out
+    assert re.search(r"tensor\(\[51\]\) tensor\(0\..*\nTrue", out)
 
 
 def test_every_link_leads_somewhere() -> None:
@@ -46,7 +50,14 @@ def test_the_table_of_symptoms_is_that_of_the_default_detectors() -> None:
     named = {name for name in re.findall(r"`(\w+)`", section) if name in set(Symptom)}
     source = "".join(
         (ROOT / "src/gradguard/detect").joinpath(f).read_text()
-        for f in ("depth.py", "non_finite.py", "no_gradient.py", "updates.py", "clipped_upstream.py")
+        for f in (
+            "depth.py",
+            "non_finite.py",
+            "no_gradient.py",
+            "updates.py",
+            "clipped_too_often.py",
+            "clipped_upstream.py",
+        )
     )
     assert named == {symptom.value for symptom in Symptom if f"Symptom.{symptom.name}" in source}
     assert len(default_detectors()) == len(named)
@@ -54,17 +65,18 @@ def test_the_table_of_symptoms_is_that_of_the_default_detectors() -> None:
 
 def test_the_table_of_series_is_that_of_the_history() -> None:
     model = mlp()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    guard = Guard(model, optimizer)
-    loss = loss_of(model, batches(1)[0])
-    guard.record_loss(loss)
-    loss.backward()
-    optimizer.step()
-    guard.diagnose()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    guard = Guard(model, optimizer, clip=ZClip(baseline=Ema(warmup=5), reanchor=5), recover=Skip())
+    for step in range(30):
+        loss = loss_of(model, batches(1)[0]) * (torch.nan if step == 8 else 10 if step > 15 else 1)
+        optimizer.zero_grad()
+        guard.record_loss(loss)
+        loss.backward()
+        optimizer.step()
     section = README.split("## What is measured")[1].split("## ")[0]
     rows = set(re.findall(r"^\| `([\w/<>]+)` \|", section, re.MULTILINE))
     kinds = {re.sub(r"/\d\.\w+$", "/<parameter>", key) for key in guard.history}
-    assert kinds == {row for row in rows if "/" in row or row == "loss"}
+    assert kinds == {row for row in rows if "/" in row or row in ("loss", "skipped")}
 
 
 def test_the_table_of_what_is_logged_is_what_a_trainer_logs(tmp_path: Path) -> None:
@@ -72,9 +84,13 @@ def test_the_table_of_what_is_logged_is_what_a_trainer_logs(tmp_path: Path) -> N
     first_column = "".join(line.split("|")[1] for line in section.splitlines() if line.startswith("| `"))
     documented = set(re.findall(r"`(gradguard/[^`]+)`", first_column))
 
-    module = Plain()
+    class OneBad(Plain):
+        def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+            return self.loss(batch) * (torch.nan if batch_idx == 20 else 1)
+
+    module = OneBad()
     module.net = nn.Sequential(*[m for _ in range(8) for m in (nn.Linear(6, 6), nn.Sigmoid())], nn.Linear(6, 1))
-    callback = GradGuard(histograms=True, prog_bar=True)
+    callback = GradGuard(histograms=True, prog_bar=True, clip=NormClip(1.0), recover=Skip())
     fit = trainer([callback], max_epochs=1, logger=TensorBoardLogger(tmp_path), log_every_n_steps=50)
     fit.fit(module, loader(60))
     tags = EventAccumulator(fit.log_dir).Reload().Tags()

@@ -78,9 +78,9 @@ class Skipping:
         self.overflows += 1
         if self.overflows > max(OVERFLOWS, self.skip.budget):
             raise SkipBudgetError(
-                f"Step {step} of {self.optimizer} is number {self.overflows} in a row that the loss scaler skips: at no "
-                "scale are the gradients finite. Weights and buffers are those of the last good step. Look at the inputs "
-                "and the loss, or use bf16."
+                f"Step {step} of {self.optimizer} is number {self.overflows} in a row that the loss scaler skips: "
+                "no scale makes the gradients finite. Weights and buffers are those of the last good step. Look at "
+                "the inputs and the loss, or use bf16."
             )
 
     def bad(self, step: int, places: Sequence[str]) -> None:
