@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple, Optional, Union, final
+from glob import escape
+from typing import Any, NamedTuple, Optional, Union, final
 
 from torch import nn
 
@@ -117,6 +118,22 @@ class AGC(AbstractClipper):
     def measured(self, binding: Binding, state: AGCState) -> Measurement:
         """Measure unit by unit: the norms of whole tensors come out of that."""
         return measure_units(binding.params, binding.names, state.units, None)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> AGC:
+        """Copy the settings and leave the modules that are excluded as they are, unless they are copied, too."""
+        twin = self.fresh()
+        twin._saved = self.state_dict()
+        twin.exclude = None if self.exclude is None else tuple(memo.get(id(one), one) for one in self.exclude)
+        return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Name what is excluded, once the names are known: a pickled module would be another one."""
+        state, bound = super().__getstate__(), self._bound
+        if bound is not None:
+            inside = {id(p) for one in self.exclude or () if isinstance(one, nn.Module) for p in one.parameters()}
+            names = [escape(name) for name, p in zip(bound.names, bound.params, strict=True) if id(p) in inside]
+            state["exclude"] = None if self.exclude is None else (*self.patterns, *names)
+        return state
 
     def __repr__(self) -> str:
         out = [one if isinstance(one, str) else type(one).__name__ for one in self.exclude or ()]

@@ -16,7 +16,7 @@ def number(who: str, name: str, value: Any, *, above: float = -math.inf, least: 
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{who} needs {name} to be a number, got {value!r}.")
-    if not (value > above and value >= least):
+    if math.isnan(value) or value < least or (value <= above and above > -math.inf):
         bound = f"> {above:g}" if above > -math.inf else f">= {least:g}" if least > -math.inf else "a number"
         raise ValueError(f"{who} needs {name} {bound}, got {value!r}.")
     return float(value)

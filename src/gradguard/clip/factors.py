@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gradguard.functional import Measurement, norms, scale_, total_norm
-from gradguard.functional.number import Number, as_tensor, tensor_like
+from gradguard.functional.number import Number, precise, tensor_like
 
 
 class AbstractFactors(ABC):
@@ -107,7 +107,7 @@ class OneFactor(AbstractFactors):
 
     def report(self, changes: Number = 0.0) -> Tensor | list[float]:
         """Give the numbers, with no operation on a CPU."""
-        if isinstance(self.factor, float):
+        if isinstance(self.factor, float) and self.measurement.total.is_cpu:
             total, factor = self.measurement.total.item(), self.factor
             return [total * factor, factor, float(self.threshold), float(factor != 1), float(changes)]
         return super().report(changes)
@@ -118,7 +118,7 @@ class OneFactor(AbstractFactors):
 
     def coefficient(self) -> Tensor:
         """Give the one factor, in float64 where it was made in that."""
-        return as_tensor(self.factor)
+        return tensor_like(self.factor, precise(self.measurement.total))
 
 
 @final

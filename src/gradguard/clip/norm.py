@@ -8,7 +8,7 @@ from gradguard.clip.arguments import number
 from gradguard.clip.base import AbstractClipper
 from gradguard.clip.binding import Binding
 from gradguard.clip.factors import AbstractFactors, OneFactor
-from gradguard.functional import Measurement, limit_factor
+from gradguard.functional import Measurement, limit_factor, measure
 from gradguard.functional.number import scalar
 
 
@@ -57,8 +57,12 @@ class NormClip(AbstractClipper):
         """Nothing is learnt."""
         return ()
 
+    def measured(self, binding: Binding, state: Any) -> Measurement:
+        """Measure in the order that is clipped."""
+        return measure(binding.params, names=binding.names, norm_type=self.norm_type, safe=True)
+
     def rule(self, measurement: Measurement, state: Any) -> tuple[AbstractFactors, Any]:
         """Limit the total norm."""
-        measurement = measurement.of_order(self.norm_type)
-        factor = limit_factor(scalar(measurement.total), self.max_norm, eps=self.eps)
+        total = scalar(measurement.of_order(self.norm_type).total)
+        factor = limit_factor(total, self.max_norm, eps=self.eps)
         return OneFactor(measurement, factor, self.max_norm), state

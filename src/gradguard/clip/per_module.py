@@ -14,7 +14,7 @@ from gradguard.clip.binding import Binding
 from gradguard.clip.factors import AbstractFactors
 from gradguard.clip.patterns import matches
 from gradguard.functional import Measurement
-from gradguard.functional.number import Number
+from gradguard.functional.number import Number, precise
 
 
 class Part(NamedTuple):
@@ -161,9 +161,7 @@ class Grouped(AbstractFactors):
         return self.measurement.norms.new_ones(())
 
     def clipped_norms(self) -> Tensor:
-        """Put those of the parts at their places; of another order, all are measured anew."""
-        if any(factors.measurement.norm_type != self.measurement.norm_type for factors in self.parts.values()):
-            return self._measured_anew()
+        """Put those of the parts at their places."""
         after = self.measurement.norms.clone()
         for pattern, factors in self.parts.items():
             after[self._index[pattern]] = factors.clipped_norms().to(after.dtype)
@@ -171,8 +169,9 @@ class Grouped(AbstractFactors):
 
     def report(self, changes: Number = 0.0) -> Tensor:
         """Give the numbers of all together, then those of each part, [1 + parts, 5]."""
-        whole = torch.as_tensor(super().report(changes))
-        return torch.stack([whole, *(torch.as_tensor(one.report()).to(whole) for one in self.parts.values())])
+        each = [super().report(changes), *(factors.report() for factors in self.parts.values())]
+        like = precise(self.measurement.total)
+        return torch.stack([torch.as_tensor(one, dtype=like.dtype, device=like.device) for one in each])
 
     def changed(self) -> Tensor:
         """Ask all of the parts."""

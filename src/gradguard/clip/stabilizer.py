@@ -10,9 +10,9 @@ from gradguard.clip.binding import Binding
 from gradguard.clip.factors import AbstractFactors, OneFactor
 from gradguard.clip.state import observed, zero
 from gradguard.functional import Level, Measurement, new_level, target_factor, update_level
-from gradguard.functional.number import Number, divide, is_finite, sqrt, square, where
+from gradguard.functional.number import Number, divide, is_finite, smaller, sqrt, square, where
 
-FAR = 3.0  # times the root of the mean square, or a third of it: off the level
+HIGH, LOW = 2.0, 1 / 3  # times the root of the mean square, which follows a rise faster than a fall: off the level
 EARLY = 10  # observations before that is judged
 
 
@@ -40,8 +40,8 @@ class GradientStabilizer(AbstractRescaler):
         gamma2: decay of the mean square, in [0, 1).
         bias_correction: whether both means are those of what was seen so far. The paper's start from 0, so that the
             first steps are up to 12 times too long: ``False`` is its rule.
-        reanchor: after that many steps in a row at more than three times or less than a third of the usual norm, both
-            means begin anew; None, as in the paper, for never.
+        reanchor: after that many steps in a row at more than twice or less than a third of the usual norm, both means
+            begin anew; None, as in the paper, for never.
 
     Raises:
         ValueError: an argument out of range.
@@ -86,8 +86,8 @@ class GradientStabilizer(AbstractRescaler):
         counts, level, changed = is_finite(norm), state.level, False
         if self.reanchor is not None:
             usual = sqrt(self._corrected(state)[1])
-            far = (state.seen >= EARLY) & ((norm > FAR * usual) | (norm < usual / FAR))
-            level, changed = update_level(level, norm, far, patience=self.reanchor)
+            side = where(norm > HIGH * usual, 1.0, where(norm < LOW * usual, -1.0, 0.0))
+            level, changed = update_level(level, norm, where(state.seen >= EARLY, side, 0.0), patience=self.reanchor)
         seen = state.seen + 1
         mean = self.gamma1 * state.mean + (1 - self.gamma1) * norm
         mean_square = self.gamma2 * state.square + (1 - self.gamma2) * square(norm)
@@ -114,7 +114,9 @@ class GradientStabilizer(AbstractRescaler):
     def _anchored(self, state: StabilizerState, changed: Number) -> StabilizerState:
         """Begin anew from the newest norms, as if there had been no others."""
         (weight1, weight2), recent = self._weights(state.seen), state.level.recent
+        # A variance as large as that is what is left of the old level.
+        mean_square = square(recent.mean) + smaller(recent.var, square(recent.mean) / 2)
         return state._replace(
             mean=where(changed, recent.mean * weight1, state.mean),
-            square=where(changed, (square(recent.mean) + recent.var) * weight2, state.square),
+            square=where(changed, mean_square * weight2, state.square),
         )

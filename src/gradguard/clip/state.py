@@ -70,13 +70,13 @@ def on_device(state: Any, device: torch.device) -> Any:
         return state
     numbers = numbers_of(state)
     moved = {
-        path: x.to(device, non_blocking=True) if x.ndim or not host else x.item()
+        path: x.item() if host and not x.ndim and x.is_floating_point() else x.to(device, non_blocking=True)
         for path, x in numbers.items()
         if isinstance(x, Tensor) and x.device != device
     }
     if not host:
         floats = {path: x for path, x in numbers.items() if isinstance(x, float)}
-        moved |= {path: precise(torch.full((), x, device=device)) for path, x in floats.items()}
+        moved |= {path: precise(torch.zeros((), device=device)).fill_(x) for path, x in floats.items()}
     return with_numbers(state, {**numbers, **moved}) if moved else state
 
 
@@ -101,7 +101,7 @@ def filled(saved: Mapping[str, Tensor | float], fresh: Any, old: Sequence[str], 
         if isinstance(like, float):
             found[path] = float(saved[path])
             continue
-        source = torch.as_tensor(saved[path]).to(like.device, like.dtype)
+        source = torch.as_tensor(saved[path], dtype=like.dtype).to(like.device)
         expected = (*like.shape[:-1], len(old)) if new or old else tuple(like.shape)
         if tuple(source.shape) != expected:
             raise ValueError(f"{path} has shape {tuple(source.shape)}, these settings need {expected}")

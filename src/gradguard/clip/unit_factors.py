@@ -110,7 +110,7 @@ class UnitFactors(AbstractFactors):
         """Multiply the units; on a CPU only where one of them is to be clipped. Host sync: none."""
         factors = self._split(self._all)
         if self._all.is_cpu and factors:  # reading a number there waits for nothing
-            away = torch._foreach_norm(list(self._split(1 - self._all).values()), math.inf)
+            away = torch._foreach_norm(list(self._split(1 - self._all).values()), 1)
             factors = {i: f for (i, f), d in zip(factors.items(), torch.stack(away).tolist(), strict=True) if d != 0}
         for i, factor in factors.items():
             grad, at = self.measurement.params[i].grad, self._units[i]

@@ -36,10 +36,16 @@ def units_of(param: Tensor, owner: nn.Module | None) -> Units:
     vector is one unit.
 
     Raises:
-        ValueError: the weight of a ConvTranspose with groups is sharded.
+        ValueError: the module is not known and may be a convolution either way, or the weight of a ConvTranspose with
+            groups is sharded.
     """
     if param.ndim < 2:
         return Units(())
+    if owner is None and param.ndim > 2:
+        raise ValueError(
+            f"AGC needs the module of a weight of shape {tuple(param.shape)}: by its name alone, a convolution can't "
+            "be told from a transposed one. Pass the model."
+        )
     if isinstance(owner, TRANSPOSED) and param is owner.weight:
         if owner.groups == 1:
             return Units((1,))

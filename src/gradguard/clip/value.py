@@ -99,7 +99,7 @@ class Clamp(AbstractFactors):
         before = _entries(grad.coalesce() if grad.layout is torch.sparse_coo else grad)
         after = before.clone()
         _clamp_(after, self._low, self._high)
-        return torch.where(after == before, 1.0, after.abs() / before.abs())
+        return torch.where((after == before) | ~before.isfinite(), 1.0, after.abs() / before.abs())
 
     def clipped_norms(self) -> Tensor:
         """Measure anew."""
@@ -120,9 +120,11 @@ def _entries(grad: Any) -> Tensor:
 
 def _clamp_(entries: Tensor, low: Tensor, high: Tensor) -> None:
     if entries.is_complex():
-        size, most = entries.abs(), high.to(entries.device, non_blocking=True)
-        entries.mul_(torch.where(size > most, most / size, 1.0))
+        size, limit = entries.abs(), high.to(entries.device, non_blocking=True)
+        entries.mul_(torch.where(size > limit, limit / size, 1.0))
     elif low.is_cpu and entries.is_cpu:  # reading them waits for nothing
-        entries.clamp_(float(low), float(high))
+        most = torch.finfo(entries.dtype).max  # a bound beyond it, as under a loss scale, bounds nothing
+        lowest, highest = (math.copysign(math.inf, x) if abs(x) > most else x for x in (low.item(), high.item()))
+        entries.clamp_(lowest, highest)
     else:
         entries.clamp_(*(bound.to(entries.device, entries.dtype, non_blocking=True) for bound in (low, high)))

@@ -6,13 +6,14 @@ gives 1: a gradient that is not finite is left as it is, so that nobody takes it
 
 from __future__ import annotations
 
+import sys
+
 import torch
+from torch import Tensor
 
 from gradguard.functional.number import Number, clamp, divide, is_finite, where
 
-# Smaller than that, or larger than its reciprocal, no factor is a float32.
-_LEAST = torch.finfo(torch.float32).tiny
-_MOST = torch.finfo(torch.float32).max
+_MOST = torch.finfo(torch.float32).max  # a larger one would lift what is next to nothing to infinity
 
 
 def limit_factor(norm: Number, limit: Number, *, eps: float = 0.0) -> Number:
@@ -33,7 +34,7 @@ def limit_factor(norm: Number, limit: Number, *, eps: float = 0.0) -> Number:
     >>> limit_factor(torch.tensor([4.0, 0.5, 0.0, torch.inf]), 1.0)
     tensor([0.2500, 1.0000, 1.0000, 1.0000])
     """
-    factor = clamp(divide(limit, norm + eps), _LEAST, 1.0)
+    factor = clamp(divide(limit, norm + eps), _least(norm), 1.0)
     return where(is_finite(norm) & (norm > 0), factor, 1.0)
 
 
@@ -75,5 +76,9 @@ def target_factor(norm: Number, target: Number) -> Number:
     >>> target_factor(torch.tensor([4.0, 0.0]), torch.tensor(2.0))
     tensor([0.5000, 1.0000])
     """
-    factor = clamp(divide(target, norm), _LEAST, _MOST)
+    factor = clamp(divide(target, norm), _least(norm), _MOST)
     return where(is_finite(norm) & (norm > 0) & is_finite(target), factor, 1.0)
+
+
+def _least(norm: Number) -> float:
+    return torch.finfo(norm.dtype).tiny if isinstance(norm, Tensor) else sys.float_info.min

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from torch import Tensor
+
 from gradguard.functional.number import Number, is_finite, where
 from gradguard.functional.running import Moments, new_moments, update_moments
 
@@ -18,7 +20,8 @@ class Level(NamedTuple):
     """How the newest observations stand to a statistic.
 
     Attributes:
-        off: exponentially weighted share of them that were off its level, [*].
+        off: exponentially weighted share of them that were off its level, [*]; above it less those below, where both
+            are told apart.
         recent: moments of the newest ones, as they were, [*].
         changes: how often the level has changed so far, [*].
     """
@@ -43,7 +46,7 @@ def update_level(state: Level, x: Number, off: Number, *, patience: int) -> tupl
     Args:
         state: the state so far.
         x: one observation, shape [*]. Where it is not finite, nothing changes.
-        off: bool, [*]; whether it is off the level of the statistic.
+        off: bool, [*]; whether it is off the level of the statistic; or 1 above it, -1 below it, 0 on it.
         patience: n >= 1.
 
     Returns:
@@ -61,7 +64,8 @@ def update_level(state: Level, x: Number, off: Number, *, patience: int) -> tupl
     """
     decay = (1 - SHARE) ** (1 / patience)
     finite = is_finite(x)
-    share = where(finite, decay * state.off + (1 - decay) * off, state.off)
-    changed = finite & (share >= SHARE - 1e-6)
+    side = off.to(state.off) if isinstance(off, Tensor) else float(off)
+    share = where(finite, decay * state.off + (1 - decay) * side, state.off)
+    changed = finite & (abs(share) >= SHARE - 1e-6)
     recent = update_moments(state.recent, x, decay=OLD ** (1 / patience))
     return Level(where(changed, 0.0, share), recent, state.changes + changed), changed

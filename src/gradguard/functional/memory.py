@@ -27,3 +27,15 @@ def in_memory_order(tensor: Tensor) -> Tensor:
     strides = tensor.stride()
     outer_first = sorted(range(tensor.ndim), key=lambda dim: -strides[dim])
     return tensor.permute(outer_first).reshape(-1)
+
+
+def version(tensor: Tensor) -> int:
+    """Count how often a tensor was changed in place; of a DTensor, its shard. Host sync: none.
+
+    >>> import torch
+    >>> grad = torch.zeros(2)
+    >>> before = version(grad)
+    >>> version(grad.add_(1)) - before
+    1
+    """
+    return int(getattr(tensor, "_local_tensor", tensor)._version)

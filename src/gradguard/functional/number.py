@@ -93,7 +93,6 @@ def larger(x: Number, y: Number) -> Number:
     return torch.maximum(x, y) if isinstance(x, Tensor) else max(x, y)
 
 
-def power(base: float, exponent: Number) -> Number:
-    """base^exponent, for a base in [0, 1]."""
-    result: Number = base**exponent
-    return result
+def smaller(x: Number, y: Number) -> Number:
+    """The smaller one of two."""
+    return torch.minimum(x, y) if isinstance(x, Tensor) else min(x, y)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+
+_TINY = torch.finfo(torch.float32).tiny
+HALF = (torch.float16, torch.bfloat16)  # a foreach call would round the factor to these: 1e-8 is 0 in float16
 
 
 @torch.no_grad()
@@ -26,28 +30,48 @@ def scale_(tensors: Sequence[Tensor], factor: Tensor | float) -> None:
     >>> grads
     [tensor([0.5000, 1.0000]), tensor([3.])]
     """
-    if not isinstance(factor, Tensor) or (factor.is_cpu and not factor.ndim):  # reading it waits for nothing
-        if (one := float(factor)) != 1 and tensors:
-            torch._foreach_mul_([stored_part(t) for t in tensors], one)
-        return
     stored = [stored_part(t) for t in tensors]
-    if factor.is_cpu:
-        moved = [(t, c) for t, c in zip(stored, factor.tolist(), strict=True) if c != 1]
-        if moved:
-            torch._foreach_mul_([t for t, _ in moved], [c for _, c in moved])
+    if not isinstance(factor, Tensor) or factor.is_cpu:  # reading it waits for nothing
+        one = not isinstance(factor, Tensor) or not factor.ndim
+        each = [float(factor)] * len(stored) if one else torch.as_tensor(factor).tolist()
+        moved = [part for t, c in zip(stored, each, strict=True) for part in _steps(t, c)]
+        together = [(t, c) for t, c in moved if t.dtype not in HALF]
+        if together:
+            torch._foreach_mul_([t for t, _ in together], [c for _, c in together])
+        for t, c in moved:
+            if t.dtype in HALF:
+                t.mul_(c)
         return
-    groups: dict[tuple[torch.device, torch.dtype], list[int]] = {}
-    for i, t in enumerate(stored):
-        groups.setdefault((t.device, t.dtype), []).append(i)
-    for (device, dtype), members in groups.items():
-        # The fused kernel wants the factor in the type of float32 gradients; half types are multiplied in float32.
+    for (device, dtype), members in _groups(stored).items():
+        # The fused kernel wants the factor in the type of the gradients.
         wide = torch.float64 if dtype in (torch.float64, torch.complex128) else torch.float32
-        there = factor.to(device, wide, non_blocking=True)
-        if factor.ndim == 0:
+        there = factor.to(device, wide, non_blocking=True).clamp(min=torch.finfo(wide).tiny)
+        if factor.ndim == 0 and dtype not in HALF:
             torch._foreach_mul_([stored[i] for i in members], there)
-        else:
-            for i in members:
-                stored[i].mul_(there[i])
+            continue
+        for i in members:
+            _multiply_(stored[i], there[i] if factor.ndim else there)
+
+
+def _steps(tensor: Tensor, factor: float) -> list[tuple[Tensor, float]]:
+    """Give what to multiply by: nothing for 1, and two roots where the factor itself is no float32."""
+    if factor >= _TINY or factor == 0 or tensor.dtype in (torch.float64, torch.complex128):
+        return [] if factor == 1 else [(tensor, factor)]
+    return [(tensor, math.sqrt(factor))] * 2
+
+
+def _groups(tensors: Sequence[Tensor]) -> dict[tuple[torch.device, torch.dtype], list[int]]:
+    groups: dict[tuple[torch.device, torch.dtype], list[int]] = {}
+    for i, t in enumerate(tensors):
+        groups.setdefault((t.device, t.dtype), []).append(i)
+    return groups
+
+
+def _multiply_(tensor: Tensor, factor: Tensor) -> None:
+    if tensor.dtype in HALF and tensor.ndim:  # a factor of no dimension would be rounded to the half type first
+        torch.mul(tensor, factor.reshape([1] * tensor.ndim), out=tensor)
+    else:
+        tensor.mul_(factor)
 
 
 def stored_part(tensor: Tensor) -> Tensor:

@@ -110,7 +110,8 @@ def _treatments(rows: Sequence[Row], treatment: Treatment | None, device: torch.
     nothing = torch.full((parts, 5), torch.nan, device=device, dtype=_precise(device))
     reports = []
     for one in treated:
-        report = nothing if one.report is None else torch.as_tensor(one.report).to(nothing).reshape(-1, 5)
+        report = nothing if one.report is None else torch.as_tensor(one.report, dtype=nothing.dtype).to(device)
+        report = report.reshape(-1, 5)
         missing = parts - len(report)  # no part was asked where there was no gradient at all
         reports.append(nn.functional.pad(report, (0, 0, 0, missing), value=torch.nan) if missing else report)
     return [read, torch.stack(reports)]

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from gradguard.clip import Binding
 from gradguard.detect import AbstractDetector, Finding
-from gradguard.functional import Measurement, measure
+from gradguard.functional import Measurement, measure, version
 from gradguard.guard.hooks import trainable_ids
 from gradguard.guard.journal import Journal
 from gradguard.guard.layout import layout_of
@@ -22,7 +22,6 @@ from gradguard.guard.treatment import Treatment
 from gradguard.names import known_parameters
 from gradguard.probe import UpdateProbe
 from gradguard.record import HostReader
-from gradguard.recover.shadow import version
 
 
 class Settings(NamedTuple):

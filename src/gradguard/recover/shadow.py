@@ -4,28 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any, NamedTuple, TypeAlias, final
+from typing import TypeAlias, final
 
 import torch
 from torch import Tensor, nn
 
 from gradguard.functional import norms, stored_part
 
-# Up to so many entries a buffer is copied without asking: batch_norm changes its running statistics in a kernel, which
-# does not count as a change in place.
-SMALL = 1 << 16
-
-
-_UNKNOWN = -1  # the version of a buffer that may differ from its copy
 _Key: TypeAlias = tuple[int, int, str]  # number of the model, id of the module, name of the buffer
-
-
-class _Kept(NamedTuple):
-    """A buffer as it was seen last, at which version, and a copy of it."""
-
-    live: Tensor
-    version: int
-    copy: Tensor
 
 
 @final
@@ -33,8 +19,8 @@ class BufferShadow:
     """Copies of all buffers, so that a forward pass that went wrong can be taken back.
 
     A batch with a NaN leaves it in BatchNorm's running statistics, in the vectors of a spectral norm, in an average of
-    weights: a step that is skipped has to undo that, too. Of large buffers, taking the shadow copies only those
-    that have changed since the last time, so that masks and tables of positions cost memory and no time.
+    weights: a step that is skipped has to undo that, too. Each taking copies every buffer, as not every change can be
+    told: ``batch_norm`` writes in a kernel, and many an average through ``.data``, past the count of changes in place.
 
     Args:
         models: whose buffers are meant; ``models`` that share a buffer keep one copy.
@@ -47,13 +33,13 @@ class BufferShadow:
 
     def __init__(self, models: Iterable[nn.Module]) -> None:
         self._models = tuple(models)
-        self._kept: dict[_Key, _Kept] = {}
+        self._copies: dict[_Key, Tensor | None] = {}  # None where there was no buffer yet
         self.take()
 
     @property
     def bytes(self) -> int:
         """How much memory the copies take."""
-        return sum(kept.copy.numel() * kept.copy.element_size() for kept in self._kept.values())
+        return sum(copy.numel() * copy.element_size() for copy in self._copies.values() if copy is not None)
 
     @torch.no_grad()
     def take(self, bad: Tensor | None = None) -> None:
@@ -65,56 +51,55 @@ class BufferShadow:
         Args:
             bad: whether the step was a bad one after all, a bool scalar on the device: its changes are undone instead.
         """
-        changed: list[tuple[_Key, Tensor, Tensor]] = []
+        known: list[tuple[int, Tensor, Tensor]] = []
         for key, _, _, buffer in self._buffers():
-            kept = self._kept.get(key)
-            if kept is None or not _alike(kept.copy, buffer):
-                self._kept[key] = _Kept(buffer, version(buffer), buffer.detach().clone())
-            elif not _is_unchanged(kept, buffer):
-                changed.append((key, buffer, kept.copy))
+            copy = self._copies.get(key)
+            if buffer is None:
+                self._copies[key] = None
+            elif copy is None or not _alike(copy, buffer):
+                self._copies[key] = buffer.detach().clone()
+            else:
+                known.append((key[0], buffer, copy))
         if bad is not None:
-            for _, buffer, copy in changed:
+            for _, buffer, copy in known:
                 buffer.copy_(torch.where(bad.to(buffer.device, non_blocking=True), copy, buffer))
-        sound = _sound_models([(key[0], buffer, copy) for key, buffer, copy in changed])
-        for key, buffer, copy in changed:
-            ok = sound.get(key[0], True)
+        sound = _sound_models(known)
+        for model, buffer, copy in known:
+            ok = sound.get(model, True)
             if isinstance(ok, Tensor):
                 copy.copy_(torch.where(ok.to(buffer.device, non_blocking=True), buffer, copy))
             elif ok:
                 copy.copy_(buffer)
-            self._kept[key] = _Kept(buffer, version(buffer) if ok is True else _UNKNOWN, copy)
 
     @torch.no_grad()
     def restore(self) -> None:
         """Undo what changed since the shadow was taken."""
         for key, module, name, buffer in self._buffers():
-            kept = self._kept.get(key)
-            if kept is None or _is_unchanged(kept, buffer):
+            if key not in self._copies:
                 continue
-            if _alike(kept.copy, buffer):
-                buffer.copy_(kept.copy)
-            else:  # the forward pass has put another one in its place
-                buffer = kept.copy.to(buffer.device, copy=True)
-                module._buffers[name] = buffer
-            self._kept[key] = _Kept(buffer, version(buffer), kept.copy)
+            copy = self._copies[key]
+            if copy is not None and buffer is not None and _alike(copy, buffer):
+                buffer.copy_(copy)
+            elif copy is not buffer:  # the forward pass has put another one in its place
+                module._buffers[name] = None if copy is None else copy.clone()
 
-    def _buffers(self) -> Iterable[tuple[_Key, nn.Module, str, Tensor]]:
+    def _buffers(self) -> Iterable[tuple[_Key, nn.Module, str, Tensor | None]]:
         seen: set[int] = set()
         for number, model in enumerate(self._models):
             for module in model.modules():
                 for name, buffer in module._buffers.items():
-                    if buffer is not None and id(buffer) not in seen:
+                    if buffer is None or id(buffer) not in seen:
                         seen.add(id(buffer))
                         yield (number, id(module), name), module, name, buffer
 
 
-def _sound_models(changed: list[tuple[int, Tensor, Tensor]]) -> dict[int, bool | Tensor]:
+def _sound_models(known: list[tuple[int, Tensor, Tensor]]) -> dict[int, bool | Tensor]:
     """Say of each model whether no buffer has become non-finite: on the host where they lie on a CPU.
 
     Args:
-        changed: number of the model, buffer, and how that was before.
+        known: number of the model, buffer, and how that was before.
     """
-    floats = [one for one in changed if one[1].is_floating_point()]
+    floats = [one for one in known if one[1].is_floating_point() or one[1].is_complex()]
     finite = norms([stored_part(buffer) for _, buffer, _ in floats], math.inf).isfinite()
     sound: dict[int, bool | Tensor] = {}
     for (model, _, copy), flag in zip(floats, finite.tolist() if finite.is_cpu else finite.unbind(), strict=True):
@@ -126,14 +111,5 @@ def _sound_models(changed: list[tuple[int, Tensor, Tensor]]) -> dict[int, bool |
     return sound
 
 
-def _is_unchanged(kept: _Kept, buffer: Tensor) -> bool:
-    return buffer.numel() > SMALL and kept.live is buffer and kept.version == version(buffer)
-
-
 def _alike(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and a.dtype == b.dtype and a.device == b.device
-
-
-def version(tensor: Any) -> int:
-    """Count the changes that were made in place; of a DTensor, to its shard."""
-    return int(getattr(tensor, "_local_tensor", tensor)._version)
