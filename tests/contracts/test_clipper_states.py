@@ -23,7 +23,7 @@ STEPS = 30
 
 def eventful(step: int) -> list[Tensor | None]:
     """Give ordinary steps, spikes, a NaN, missing gradients, and a lasting change of level."""
-    grads: list[Tensor | None] = list(gradients(step, 20.0 if step in (6, 13) or step > 18 else 1.0))
+    grads: list[Tensor | None] = list(gradients(step, 4.0 if step in (6, 13) else 400.0 if step > 18 else 1.0))
     if step == 3:
         grads[1] = None
     if step == 9:

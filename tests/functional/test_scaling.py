@@ -17,7 +17,8 @@ from gradguard.functional import scale_, stored_part
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128]
 HALF = (torch.float16, torch.bfloat16)
 # Half types: the product is rounded once, the factor is not. Others: factor, product, and the terms of a complex one.
-EPS = {dtype: (0.51 if dtype in HALF else 4) * torch.finfo(dtype).eps for dtype in DTYPES}
+EPS = {dtype: (0.51 if dtype in HALF else 2) * torch.finfo(dtype).eps for dtype in DTYPES}
+EPS |= dict.fromkeys((torch.float64, torch.complex128), 1e-12)  # two values of one sparse entry may cancel
 META = torch.device("meta")
 
 
