@@ -35,12 +35,15 @@ Train = Callable[[nn.Module], Step]
 
 def ensure_packages(folder: Path) -> None:
     """Install the peers into ``folder``, each into its own, and make them importable; one that is there stays."""
+    folder.mkdir(parents=True, exist_ok=True)
     for package in PACKAGES:
         target = folder / package
         if not target.exists():
             print(f"Installing {package} ...", file=sys.stderr, flush=True)
             command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-            subprocess.run([*command, "--target", str(target), package], check=True)
+            with tempfile.TemporaryDirectory(dir=folder) as half:  # what is cut off half way is not taken for a package
+                subprocess.run([*command, "--target", f"{half}/done", package], check=True)
+                Path(half, "done").rename(target)
         sys.path.append(str(target))
 
 
@@ -307,7 +310,8 @@ def spike_loop(**settings: Any) -> Train:
 
     def train(model: nn.Module) -> Step:
         optimizer, fabric = torch.optim.SGD(model.parameters(), lr=0.01), Fabric(accelerator="cpu", devices=1)
-        detection, batch_idx = SpikeDetection(exclude_batches_path=tempfile.mkdtemp(), **settings), count()
+        folder, batch_idx = tempfile.TemporaryDirectory(), count()
+        detection = SpikeDetection(exclude_batches_path=folder.name, **settings)
 
         def step(x: Tensor) -> None:
             optimizer.zero_grad()
@@ -316,6 +320,7 @@ def spike_loop(**settings: Any) -> Train:
             optimizer.step()
             detection.on_train_batch_end(fabric, loss.detach(), x, next(batch_idx))
 
+        step.folder = folder  # it goes when the loop does
         return step
 
     return train

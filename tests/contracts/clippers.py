@@ -39,7 +39,7 @@ CLIPPERS: dict[str, Callable[[], AbstractRescaler]] = {
     "ZClip by the median": lambda: ZClip(baseline=MedianMad(window=20, warmup=WARMUP), reanchor=6),
     "AdaGC": lambda: AdaGC(warmup=WARMUP, reanchor=6),
     "NormBand": lambda: NormBand(0.5, 0.8),
-    "GradientStabilizer": lambda: GradientStabilizer(reanchor=6),
+    "GradientStabilizer": lambda: GradientStabilizer(reanchor=3),
     "PerModule": lambda: PerModule(
         {"first": ZClip(baseline=Ema(warmup=WARMUP), reanchor=6), "*": AdaGC(warmup=WARMUP, reanchor=6)}
     ),
