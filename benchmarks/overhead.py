@@ -20,7 +20,10 @@ from torch import Tensor, nn
 from benchmarks.overhead_lightning import inside_lightning
 from benchmarks.timing import interval, machine, microseconds, ratio, rounds, table
 from gradguard import Guard
+from gradguard.clip import ZClip
+from gradguard.recover import Skip
 
+Options = Callable[[], dict[str, object]] | None  # of a guard
 STEPS = 10  # steps in a turn
 EVERY = 50
 
@@ -64,13 +67,13 @@ class Loop:
     """One contender: a model of its own, a step, and the time that the watching takes in it."""
 
     def __init__(
-        self, model: nn.Module, x: Tensor, watch: Callable[[nn.Module], object] | None, *, guarded: bool
+        self, model: nn.Module, x: Tensor, watch: Callable[[nn.Module], object] | None, *, guard: Options
     ) -> None:
         self.model, self.x, self.watch = copy.deepcopy(model), x, watch
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4)
         self.own: list[float] = []
-        if guarded:
-            Guard(self.model, self.optimizer, every_n_steps=EVERY)
+        if guard is not None:
+            Guard(self.model, self.optimizer, every_n_steps=EVERY, **guard())
             for hooks in (self.optimizer._optimizer_step_pre_hooks, self.optimizer._optimizer_step_post_hooks):
                 for key, hook in list(hooks.items()):
                     hooks[key] = self._timed(hook)
@@ -104,20 +107,23 @@ def clip(model: nn.Module) -> None:
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
 
 
-CONTENDERS: dict[str, tuple[Callable[[nn.Module], object] | None, bool]] = {
-    "bare": (None, False),
-    "clip_grad_norm_": (clip, False),
-    "clip_grad_norm_ (A/A)": (clip, False),
-    "Guard": (None, True),
-    "Lightning grad_norm": (lambda model: grad_norm(model, 2), False),
-    "wandb.watch's work": (lambda model: watch_work(list(model.parameters())), False),
+CONTENDERS: dict[str, tuple[Callable[[nn.Module], object] | None, Options]] = {
+    "bare": (None, None),
+    "clip_grad_norm_": (clip, None),
+    "clip_grad_norm_ (A/A)": (clip, None),
+    "Guard": (None, dict),
+    "Guard(clip=ZClip())": (None, lambda: {"clip": ZClip()}),
+    "Guard(clip=ZClip(max_norm=1e-3))": (None, lambda: {"clip": ZClip(max_norm=1e-3)}),
+    "Guard(clip=ZClip(), recover=Skip())": (None, lambda: {"clip": ZClip(), "recover": Skip()}),
+    "Lightning grad_norm": (lambda model: grad_norm(model, 2), None),
+    "wandb.watch's work": (lambda model: watch_work(list(model.parameters())), None),
 }
 
 
 def compare(title: str, make: Callable[[], tuple[nn.Module, Tensor]], n: int) -> None:
     torch.manual_seed(0)
     model, x = make()
-    loops = {name: Loop(model, x, watch, guarded=guarded) for name, (watch, guarded) in CONTENDERS.items()}
+    loops = {name: Loop(model, x, watch, guard=guard) for name, (watch, guard) in CONTENDERS.items()}
     whole = rounds({name: loop.turn for name, loop in loops.items()}, n)
     # Turn by turn, the median over its plain steps: what is sampled and flushed every 50 steps gets its own row.
     own = {

@@ -36,15 +36,18 @@ def binding_of(params: Params, before: Binding | None) -> tuple[Binding, bool]:
         found = [(known[id(p)], p) for p in trainable]
         names, modules = tuple(k.name for k, _ in found), tuple(k.module for k, _ in found)
         return Binding(names, tuple(p for _, p in found), modules), True
+    listed = [params] if isinstance(params, Tensor) else list(params)
+    named = all(isinstance(entry, tuple) for entry in listed)
+    found_params = [entry[1] if isinstance(entry, tuple) else entry for entry in listed]
+    if before is not None and list(map(id, found_params)) == list(map(id, before.params)):
+        return before, named
     entries: dict[int, tuple[str, Tensor]] = {}
-    named = True
-    for i, entry in enumerate([params] if isinstance(params, Tensor) else params):
-        named &= isinstance(entry, tuple)
-        name, param = entry if isinstance(entry, tuple) else (str(i), entry)
+    for i, (entry, param) in enumerate(zip(listed, found_params, strict=True)):
         if not isinstance(param, Tensor):
             raise TypeError(
                 f"clip_ needs a module, its named_parameters() or parameters, got {type(param).__name__} among them."
             )
+        name = entry[0] if isinstance(entry, tuple) else str(i)
         entries.setdefault(id(param), (canonical(str(name)), param))
     pairs = list(entries.values())
     return Binding(tuple(name for name, _ in pairs), tuple(p for _, p in pairs), (None,) * len(pairs)), named

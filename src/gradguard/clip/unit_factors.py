@@ -18,6 +18,7 @@ from torch import Tensor
 from gradguard.clip.factors import AbstractFactors
 from gradguard.clip.units import Units, in_groups, over_shards, unit_norms
 from gradguard.functional import Measurement, limit_factor, measure, stored_part, total_norm
+from gradguard.functional.number import precise
 
 
 @final
@@ -66,8 +67,13 @@ def measure_units(
 
 def _norms_of(each: Mapping[int, Tensor], params: Sequence[Tensor], units: Sequence[Units | None]) -> list[Tensor]:
     """Norm of each whole tensor from those of its units, which may lie on several ranks; as scalars in float64."""
-    wide = [norms if norms.device.type == "mps" else norms.double() for norms in each.values()]
-    whole = torch._foreach_norm(wide) if wide else []
+    flat = [precise(norms.flatten()) for norms in each.values()]
+    if len({values.device for values in flat}) == 1:  # all at once
+        sizes = torch.tensor([len(values) for values in flat], device="cpu")
+        whose = torch.arange(len(flat), device="cpu").repeat_interleave(sizes).to(flat[0].device, non_blocking=True)
+        whole = flat[0].new_zeros(len(flat)).index_add(0, whose, torch.cat(flat).square()).sqrt().unbind()
+    else:
+        whole = tuple(torch.linalg.vector_norm(values) for values in flat)
     pairs = zip(each, whole, strict=True)
     return [over_shards(norm, params[i], at, inside=True) for i, norm in pairs if (at := units[i]) is not None]
 
@@ -97,9 +103,15 @@ class UnitFactors(AbstractFactors):
         self._all = limit_factor(grads, limits)
         self._clipped = grads * self._all
         self._shapes = [norms.shape for norms in each.values()]
+        self._sharded = any(hasattr(measurement.params[i], "placements") for i in each)
         if each:  # the norm that the gradients would have if every unit stood at its limit
-            parts = _norms_of(self._split(limits), measurement.params, units)
-            self.threshold = total_norm(torch.stack([part.to(limits.device) for part in parts]))
+            self.threshold = self._over_all(limits, ())
+
+    def _over_all(self, values: Tensor, others: Sequence[Tensor]) -> Tensor:
+        """Norm over all units, and over other norms, of which each rank has its own where they are sharded."""
+        if self._sharded:
+            values = torch.stack(_norms_of(self._split(values), self.measurement.params, self._units)).to(values.device)
+        return total_norm(torch.cat([values, *(norm.reshape(1).to(values) for norm in others)]))
 
     def _split(self, values: Tensor) -> dict[int, Tensor]:
         """Give the values [U] by parameter again, in the shapes that broadcast."""
@@ -141,6 +153,14 @@ class UnitFactors(AbstractFactors):
         after = dict(zip(self._at, parts, strict=True))
         norms = self.measurement.norms
         return torch.stack([after.get(i, norm).to(norms) for i, norm in enumerate(norms.unbind())])
+
+    def clipped_total(self) -> Tensor:
+        """Join the clipped units and what has none."""
+        if self.measurement.norm_type != 2 or not self._at:
+            return super().clipped_total()
+        known = set(self._at)
+        rest = [norm for i, norm in enumerate(self.measurement.norms.unbind()) if i not in known]
+        return self._over_all(self._clipped, rest).to(self.measurement.norms)
 
     def changed(self) -> Tensor:
         """Say whether one unit was clipped; on shards, whether one was that this rank holds a part of."""

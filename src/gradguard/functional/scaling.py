@@ -32,15 +32,10 @@ def scale_(tensors: Sequence[Tensor], factor: Tensor | float) -> None:
     """
     stored = [stored_part(t) for t in tensors]
     if not isinstance(factor, Tensor) or factor.is_cpu:  # reading it waits for nothing
-        one = not isinstance(factor, Tensor) or not factor.ndim
-        each = [float(factor)] * len(stored) if one else torch.as_tensor(factor).tolist()
-        moved = [part for t, c in zip(stored, each, strict=True) for part in _steps(t, c)]
-        together = [(t, c) for t, c in moved if t.dtype not in HALF]
-        if together:
-            torch._foreach_mul_([t for t, _ in together], [c for _, c in together])
-        for t, c in moved:
-            if t.dtype in HALF:
-                t.mul_(c)
+        if isinstance(factor, Tensor) and factor.ndim:
+            _scale_each_(stored, factor.tolist())
+        else:
+            _scale_all_(stored, float(factor))
         return
     for (device, dtype), members in _groups(stored).items():
         # The fused kernel wants the factor in the type of the gradients.
@@ -53,11 +48,21 @@ def scale_(tensors: Sequence[Tensor], factor: Tensor | float) -> None:
             _multiply_(stored[i], there[i] if factor.ndim else there)
 
 
-def _steps(tensor: Tensor, factor: float) -> list[tuple[Tensor, float]]:
-    """Give what to multiply by: nothing for 1, and two roots where the factor itself is no float32."""
-    if factor >= _TINY or factor == 0 or tensor.dtype in (torch.float64, torch.complex128):
-        return [] if factor == 1 else [(tensor, factor)]
-    return [(tensor, math.sqrt(factor))] * 2
+def _scale_all_(tensors: Sequence[Tensor], factor: float) -> None:
+    wide = [t for t in tensors if t.dtype not in HALF]
+    if factor >= _TINY and wide and factor != 1:  # a factor in a tensor is the fastest way to many tensors
+        torch._foreach_mul_(wide, torch.tensor(factor, dtype=torch.float64, device="cpu"))
+        tensors = [t for t in tensors if t.dtype in HALF]
+    _scale_each_(tensors, [factor] * len(tensors))
+
+
+def _scale_each_(tensors: Sequence[Tensor], factors: Sequence[float]) -> None:
+    for tensor, factor in zip(tensors, factors, strict=True):
+        if factor >= _TINY or factor == 0 or tensor.dtype in (torch.float64, torch.complex128):
+            if factor != 1:
+                tensor.mul_(factor)
+        else:  # the factor itself is no float32, its root is one
+            tensor.mul_(math.sqrt(factor)).mul_(math.sqrt(factor))
 
 
 def _groups(tensors: Sequence[Tensor]) -> dict[tuple[torch.device, torch.dtype], list[int]]:
