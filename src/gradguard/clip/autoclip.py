@@ -47,12 +47,14 @@ class AutoClip(AbstractClipper):
     it is meant, and why the learning rate has to be read anew. With p = 0 all gradients have the norm of the smallest
     one, with p = 100 none is clipped.
 
-    The paper takes all norms since the start: a window at least as long as the run with ``reanchor=None`` is its rule.
+    The paper takes all norms since the start: a window at least as long as the run with ``zeros=True, reanchor=None`` is
+    its rule.
 
     Args:
         percentile: p in [0, 100].
         window: W >= 1.
         eps: added to the norm, >= 0.
+        zeros: whether norms of zero count, as in the paper: some of them make the percentile 0, and nothing is learnt.
         reanchor: after that many steps in a row above the usual norms of before, only these count; None for never.
 
     Raises:
@@ -76,6 +78,7 @@ class AutoClip(AbstractClipper):
         *,
         window: int = 1000,
         eps: float = 1e-6,
+        zeros: bool = False,
         reanchor: Optional[int] = 40,  # noqa: UP045  # LightningCLI reads it on every Python
     ) -> None:
         super().__init__()
@@ -84,6 +87,7 @@ class AutoClip(AbstractClipper):
             raise ValueError(f"AutoClip needs 0 <= percentile <= 100, got {percentile!r}.")
         self.window = count("AutoClip", "window", window)
         self.eps = number("AutoClip", "eps", eps, least=0)
+        self.zeros = bool(zeros)
         self.reanchor = patience("AutoClip", reanchor)
 
     def bind(self, binding: Binding) -> AutoClipState:
@@ -98,6 +102,8 @@ class AutoClip(AbstractClipper):
     def rule(self, measurement: Measurement, state: AutoClipState) -> tuple[AbstractFactors, AutoClipState]:
         """Limit the total norm by the percentile."""
         total = as_tensor(observed(measurement))
+        if not self.zeros:
+            total = torch.where(total > 0, total, torch.nan)
         window, level = update_quantile_window(state.window, total), state.level
         if self.reanchor is not None:
             window, level = _reanchored(window, level, total, self.reanchor)

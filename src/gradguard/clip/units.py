@@ -142,6 +142,8 @@ def over_shards(norms: Tensor, tensor: Any, units: Units, *, inside: bool) -> Te
     """
     if not hasattr(tensor, "placements"):
         return norms
+    if any(placement.is_partial() for placement in tensor.placements):
+        raise ValueError("AGC needs gradients that are summed up, got a DTensor with a Partial placement.")
     over = [
         axis
         for axis, placement in enumerate(tensor.placements)

@@ -229,7 +229,9 @@ def norms_over_mesh(parts: Tensor, tensors: Sequence[Tensor], norm_type: float =
     out = list(parts.unbind())
     for (mesh, is_shard), members in meshes.items():
         mine = torch.stack([out[i] for i in members])
-        powers, reduce_op = (mine, "max") if math.isinf(norm_type) else (mine.double() ** norm_type, "sum")
+        # A maximum over ranks may lose a NaN, an Inf it keeps.
+        largest = mine.masked_fill(mine.isnan(), math.inf)
+        powers, reduce_op = (largest, "max") if math.isinf(norm_type) else (mine.double() ** norm_type, "sum")
         placements = [Partial(reduce_op) if shard else Replicate() for shard in is_shard]
         whole = DTensor.from_local(powers, mesh, placements, run_check=False).full_tensor()
         joint = whole if math.isinf(norm_type) else whole ** (1 / norm_type)
