@@ -47,7 +47,8 @@ class AutoClip(AbstractClipper):
     it is meant, and why the learning rate has to be read anew. With p = 0 all gradients have the norm of the smallest
     one, with p = 100 none is clipped.
 
-    The paper takes all norms since the start: a window as long as the run with ``zeros=True, reanchor=None`` is its rule.
+    The paper takes all norms since the start: its rule is ``zeros=True, reanchor=None``, and a window as long as the
+    run.
 
     Args:
         percentile: p in [0, 100].

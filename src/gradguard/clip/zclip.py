@@ -27,6 +27,9 @@ class ZClipState(NamedTuple):
 class ZClip(AbstractClipper):
     r"""Clips a total norm whose z-score is too high, and leaves all others alone: the choice where no limit is known.
 
+    It cuts outliers off. A learning rate that is far too high makes no outliers: that takes a limit that binds, as
+    :class:`NormClip`'s.
+
     .. math:: z = \frac{\|g\| - \mu}{\sigma + \varepsilon}, \qquad
         z > z_\theta: \quad g \leftarrow g \cdot \frac{h}{\|g\| + \varepsilon}, \quad
         h = \mu + \frac{z_\theta^2}{z} \sigma
