@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 from gradguard import Guard
+from gradguard.clip import ZClip
 from gradguard.functional import norms
+from gradguard.recover import Skip
 from tests import reference
 from tests.guard.loops import batches, float32_total, loss_of, mlp
 
@@ -64,3 +68,23 @@ def test_fp16_with_a_scaler(fused: bool) -> None:
     totals = guard.history["grad_norm/total"]
     assert 0 < len(totals.steps) < 30
     assert totals.last.tolist() == pytest.approx([expected[s] for s in totals.steps.tolist()], rel=1e-2)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_clipping_and_skipping(fused: bool) -> None:
+    model: nn.Module = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 1)).cuda()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, fused=fused)
+    guard = Guard(model, optimizer, clip=ZClip(max_norm=0.1), recover=Skip(3), every_n_steps=1000)
+    for step, (x, y) in enumerate(batches(30)):
+        optimizer.zero_grad()
+        bad = step in (7, 20)
+        before = copy.deepcopy((model.state_dict(), optimizer.state_dict()["state"]))
+        nn.functional.mse_loss(model(x.cuda() * (torch.nan if bad else 1)), y.cuda()).backward()
+        optimizer.step()
+        if bad:
+            assert all(torch.equal(value, before[0][key]) for key, value in model.state_dict().items())
+            for key, state in optimizer.state_dict()["state"].items():
+                assert all(torch.equal(value, before[1][key][name]) for name, value in state.items())
+    assert guard.host_reads == (0 if fused else 30 + 2)  # a read a step, and one more for the names of a bad one
+    assert guard.history["skipped"].steps.tolist() == [8, 21]
+    assert guard.history["grad_norm/clipped"].high.nan_to_num().max() <= 0.1 * 1.001

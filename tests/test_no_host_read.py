@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,19 @@ from torch import nn
 
 import gradguard.guard.track as track_module
 from gradguard import Guard
+from gradguard.clip import (
+    AGC,
+    AbstractRescaler,
+    AdaGC,
+    AutoClip,
+    GradientStabilizer,
+    MedianMad,
+    NormBand,
+    NormClip,
+    PerModule,
+    ValueClip,
+    ZClip,
+)
 from gradguard.functional import (
     count_non_finite,
     measure,
@@ -23,6 +37,7 @@ from gradguard.functional import (
     update_quantile_window,
 )
 from gradguard.probe import UpdateProbe
+from gradguard.recover import Skip
 
 META = torch.device("meta")
 
@@ -39,10 +54,15 @@ class Plain(torch.optim.Optimizer):
             param.add_(param.grad, alpha=-0.1)
 
 
-def guarded_steps(n: int = 20, *, fused_scaler: bool = False) -> Guard:
+def guarded_steps(n: int = 20, *, fused_scaler: bool = False, **treatment: Any) -> Guard:
     model = nn.Sequential(nn.Linear(64, 128), nn.Tanh(), nn.Linear(128, 1), nn.LayerNorm(1)).to(META)
-    optimizer = Plain(model.parameters()) if fused_scaler else torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    guard = Guard(model, optimizer, every_n_steps=1000)
+    optimizer = (
+        Plain(model.parameters())
+        if fused_scaler or treatment
+        else torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    )
+    optimizer._step_supports_amp_scaling = bool(treatment)
+    guard = Guard(model, optimizer, every_n_steps=1000, **treatment)
     for _ in range(n):
         optimizer.zero_grad()
         loss = model(torch.empty(3, 64, device=META)).mean()
@@ -63,6 +83,28 @@ def test_a_guarded_loop_reads_nothing_between_flushes(fused_scaler: bool) -> Non
     assert guard.host_reads == 0
     with pytest.raises(NotImplementedError, match="meta tensor"):  # the flush is the one place that does
         guard.diagnose()
+
+
+@pytest.mark.parametrize("fused_scaler", [False, True])
+@pytest.mark.parametrize(
+    "clip",
+    [
+        NormClip(1.0, norm_type=1),
+        ValueClip(-1.0, 1.0),
+        AGC(0.01, exclude=["2"], vectors=True),
+        AutoClip(),
+        ZClip(),
+        ZClip(baseline=MedianMad()),
+        AdaGC(),
+        NormBand(0.1, 1.0),
+        GradientStabilizer(),
+        PerModule({"0": ZClip(), "*": AdaGC()}),
+    ],
+    ids=repr,
+)
+def test_nor_does_one_that_clips_and_skips(clip: AbstractRescaler, fused_scaler: bool) -> None:
+    guard = guarded_steps(fused_scaler=fused_scaler, clip=clip, recover=Skip())
+    assert guard.host_reads == 0
 
 
 def test_the_functional_room_reads_nothing() -> None:
