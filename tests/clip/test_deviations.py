@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -129,6 +130,15 @@ def test_spikes_now_and_then_are_not_taken_for_a_change(kind: str) -> None:
     for step, x in enumerate(totals(600, seed=1, spread=0.1)):
         clipper.step(x * 50 if step % 4 == 3 else x)
     assert clipper.changes == 0
+
+
+def test_autoclip_learns_on_after_norms_of_zero_where_the_papers_rule_stops() -> None:
+    ours, counting, paper = Totals(AutoClip()), Totals(AutoClip(zeros=True, reanchor=None)), oracle.AutoClip(10.0)
+    for norm in [1.0] * 20 + [0.0] * 10 + [1.0] * 30:
+        expected = paper.step([np.array([norm])])[0].item()
+        assert counting.step(norm) == pytest.approx(expected, abs=1e-300)
+        assert ours.step(norm) == pytest.approx(norm, rel=2e-6)
+    assert expected == 0
 
 
 def test_adagc_does_not_freeze_a_parameter_whose_first_gradients_are_zero() -> None:

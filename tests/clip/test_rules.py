@@ -49,7 +49,7 @@ RULES: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "band": (lambda: NormBand(0.9, 1.2), lambda: oracle.NormBand(0.9, 1.2)),
     **{
         f"autoclip, p = {p}": (
-            lambda p=p: AutoClip(p, window=STEPS, reanchor=None),
+            lambda p=p: AutoClip(p, window=STEPS, zeros=True, reanchor=None),
             lambda p=p: oracle.AutoClip(p),
         )
         for p in (0.0, 10.0, 37.5, 90.0, 100.0)
