@@ -120,6 +120,25 @@ def test_half_types_are_multiplied_by_a_factor_that_is_no_half(way: Callable[[fl
         assert found[0].item() == pytest.approx(expected, rel=0.51 * torch.finfo(dtype).eps, abs=3e-8)
 
 
+@pytest.mark.parametrize(
+    "way", [float, lambda c: torch.tensor(c, dtype=torch.float64), lambda c: torch.tensor([c], dtype=torch.float64)]
+)
+@pytest.mark.parametrize("factor", [1e-37, 1e-39, 1e-44, 3e-46])
+def test_float32_is_multiplied_by_a_factor_that_is_no_float32(way: Callable[[float], object], factor: float) -> None:
+    found = [torch.tensor([3e38])]
+    expected = found[0].item() * factor
+    scale_(found, way(factor))
+    assert found[0].item() == pytest.approx(expected, rel=1e-6, abs=0)
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_no_factor_on_a_device_sets_anything_to_zero(n: int) -> None:
+    found = [torch.tensor([3e38]), torch.tensor([1e300], dtype=torch.float64)]
+    factor = torch.full([2] * n, 1e-60, dtype=torch.float64).as_subclass(Elsewhere)
+    scale_(found, factor)
+    assert all(t > 0 for t in found)
+
+
 def test_no_tensor_is_no_trouble_and_a_factor_for_each_is_needed() -> None:
     scale_([], 0.5)
     scale_([], torch.zeros(0))

@@ -112,6 +112,18 @@ def test_buffers_that_come_and_go_are_no_trouble() -> None:
     assert model[0].running_mean is None
 
 
+def test_what_is_put_in_the_place_of_a_buffer_of_another_size_is_not_the_copy_itself() -> None:
+    model = Averaging("grown")
+    model(batch(0))
+    shadow = BufferShadow([model])
+    before = buffers(model)
+    model(batch(1))
+    shadow.restore()
+    model.mean.fill_(math.nan)
+    shadow.restore()
+    assert same(buffers(model), before)
+
+
 def test_a_buffer_that_a_bad_batch_has_made_is_taken_back_too() -> None:
     class Lazy(nn.Module):
         def __init__(self) -> None:
