@@ -223,6 +223,15 @@ def test_a_copy_of_agc_leaves_the_same_module_alone(way: str) -> None:
     assert changed(net, clipper) == MATRICES - {"head.weight"}
 
 
+def test_a_fresh_agc_has_the_modules_that_are_excluded_and_not_their_names() -> None:
+    """It is for another optimizer, of a model that may have no such names."""
+    net, other = model(), nn.ModuleDict({"decoder": nn.Linear(2, 2)})
+    clipper = AGC(exclude=[net.head])
+    changed(net, clipper)
+    assert changed(other, clipper.fresh()) == {"decoder.weight"}
+    assert changed(net, clipper.fresh()) == MATRICES - {"head.weight"}
+
+
 @pytest.mark.parametrize("wrap", ["compiled", "compiled inside", "averaged", "parallel"])
 def test_wrapped_models_have_the_names_of_what_is_in_them(wrap: str) -> None:
     net = model()

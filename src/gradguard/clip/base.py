@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
 from abc import ABC, abstractmethod
@@ -115,7 +114,8 @@ class AbstractRescaler(ABC):
 
     def fresh(self: Self) -> Self:
         """Give a clipper with the same settings that has seen nothing: an optimizer's own."""
-        twin = copy.copy(self)
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self))  # not by copy(), which would leave the parameters behind and name modules
         AbstractRescaler.__init__(twin)
         return twin
 
