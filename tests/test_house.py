@@ -17,6 +17,7 @@ SOURCE = ROOT / "src" / "gradguard"
 FLOORS = {
     "errors": 0,
     "names": 0,
+    "arguments": 0,
     "functional": 1,
     **dict.fromkeys(("init", "nn", "clip", "detect", "regularize"), 2),
     "probe": 3,

@@ -7,7 +7,7 @@ from typing import NamedTuple, Optional, final
 import torch
 from torch import Tensor
 
-from gradguard.clip.arguments import count, number, patience, share
+from gradguard.arguments import number, patience, share, whole_number
 from gradguard.clip.base import AbstractClipper
 from gradguard.clip.binding import Binding
 from gradguard.clip.factors import AbstractFactors, FactorEach
@@ -80,7 +80,7 @@ class AdaGC(AbstractClipper):
         super().__init__()
         self.relative = number("AdaGC", "relative", relative, above=0)
         self.absolute = number("AdaGC", "absolute", absolute, above=0)
-        self.beta, self.warmup = share("AdaGC", "beta", beta), count("AdaGC", "warmup", warmup)
+        self.beta, self.warmup = share("AdaGC", "beta", beta), whole_number("AdaGC", "warmup", warmup)
         self.floor = number("AdaGC", "floor", floor, least=0)
         self.reanchor = patience("AdaGC", reanchor)
 
@@ -100,7 +100,7 @@ class AdaGC(AbstractClipper):
         early = state.seen < self.warmup
         limit = (self.relative * state.gamma).clamp(min=self.floor)
         jointly = limit_factor(precise(measurement.total), self.absolute)
-        factors = torch.where(early, jointly, limit_factor(norms, limit)).where(norms.isfinite(), 1.0)
+        factors = torch.where(early, jointly, limit_factor(norms, limit))
         clipped = norms * factors
         least = torch.where(state.seen > 0, torch.minimum(state.gamma, clipped), clipped)
         gamma = torch.where(early, least, torch.lerp(clipped, state.gamma, self.beta))

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Optional, Union, final
 
 from torch import nn
 
-from gradguard.clip.arguments import number
+from gradguard.arguments import number
 from gradguard.clip.base import AbstractClipper
 from gradguard.clip.binding import Binding
 from gradguard.clip.factors import AbstractFactors

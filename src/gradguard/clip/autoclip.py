@@ -7,7 +7,7 @@ from typing import NamedTuple, Optional, final
 import torch
 from torch import Tensor
 
-from gradguard.clip.arguments import count, number, patience
+from gradguard.arguments import number, patience, whole_number
 from gradguard.clip.base import AbstractClipper
 from gradguard.clip.binding import Binding
 from gradguard.clip.factors import AbstractFactors, OneFactor
@@ -85,7 +85,7 @@ class AutoClip(AbstractClipper):
         self.percentile = number("AutoClip", "percentile", percentile, least=0)
         if percentile > 100:
             raise ValueError(f"AutoClip needs 0 <= percentile <= 100, got {percentile!r}.")
-        self.window = count("AutoClip", "window", window)
+        self.window = whole_number("AutoClip", "window", window)
         self.eps = number("AutoClip", "eps", eps, least=0)
         self.zeros = bool(zeros)
         self.reanchor = patience("AutoClip", reanchor)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, final
 
-from gradguard.clip.arguments import number
+from gradguard.arguments import number
 from gradguard.clip.base import AbstractRescaler
 from gradguard.clip.binding import Binding
 from gradguard.clip.factors import AbstractFactors, OneFactor

@@ -121,8 +121,7 @@ class AbstractRescaler(ABC):
 
     def attach(self, binding: Binding) -> None:
         """Work on these parameters from now on; what is known of those that stay is kept."""
-        if self._bound is not None and (self._bound is binding or self._bound.names == binding.names):
-            self._bound = binding
+        if self._bound is not None and self._bound.is_same(binding):
             return
         if self._bound is None:
             self._state = self._loaded(self._saved, binding)

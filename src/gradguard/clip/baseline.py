@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple, final
 
 import torch
 
-from gradguard.clip.arguments import count, share
+from gradguard.arguments import share, whole_number
 from gradguard.clip.settings import written
 from gradguard.functional import (
     Moments,
@@ -77,7 +77,7 @@ class Ema(AbstractBaseline):
     takes_raw = False
 
     def __init__(self, alpha: float = 0.97, *, warmup: int = 25) -> None:
-        self.alpha, self.warmup = share("Ema", "alpha", alpha), count("Ema", "warmup", warmup)
+        self.alpha, self.warmup = share("Ema", "alpha", alpha), whole_number("Ema", "warmup", warmup)
 
     def start(self, like: Number) -> Moments:
         """Begin with nothing seen."""
@@ -114,7 +114,8 @@ class MedianMad(AbstractBaseline):
     takes_raw = True
 
     def __init__(self, *, window: int = 100, warmup: int = 25) -> None:
-        self.window, self.warmup = count("MedianMad", "window", window, least=2), count("MedianMad", "warmup", warmup)
+        self.window = whole_number("MedianMad", "window", window, least=2)
+        self.warmup = whole_number("MedianMad", "warmup", warmup)
         if warmup > window:
             raise ValueError(f"MedianMad needs warmup <= window, got {warmup} and {window}.")
 

@@ -25,12 +25,20 @@ class Binding(NamedTuple):
     params: tuple[Tensor, ...]
     owners: tuple[nn.Module | None, ...]
 
+    def holds(self, params: Iterable[object]) -> bool:
+        """Say whether these are the same parameters, in the same order."""
+        return list(map(id, params)) == list(map(id, self.params))
+
+    def is_same(self, other: Binding) -> bool:
+        """Say whether another binding is to the same parameters under the same names."""
+        return self is other or (self.names == other.names and self.holds(other.params))
+
 
 def binding_of(params: Params, before: Binding | None) -> tuple[Binding, bool]:
     """Give the distinct parameters, and whether their names are known; those of ``before`` where they are the same."""
     if isinstance(params, nn.Module):
         trainable = [p for p in params.parameters() if p.requires_grad]
-        if before is not None and list(map(id, trainable)) == list(map(id, before.params)):
+        if before is not None and before.holds(trainable):
             return before, True
         known = known_parameters({"": params})
         found = [(known[id(p)], p) for p in trainable]
@@ -39,7 +47,7 @@ def binding_of(params: Params, before: Binding | None) -> tuple[Binding, bool]:
     listed = [params] if isinstance(params, Tensor) else list(params)
     named = all(isinstance(entry, tuple) for entry in listed)
     found_params = [entry[1] if isinstance(entry, tuple) else entry for entry in listed]
-    if before is not None and list(map(id, found_params)) == list(map(id, before.params)):
+    if before is not None and before.holds(found_params):
         return before, named
     entries: dict[int, tuple[str, Tensor]] = {}
     for i, (entry, param) in enumerate(zip(listed, found_params, strict=True)):

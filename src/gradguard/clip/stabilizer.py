@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Optional, final
 
-from gradguard.clip.arguments import patience, share
+from gradguard.arguments import patience, share
 from gradguard.clip.base import AbstractRescaler
 from gradguard.clip.binding import Binding
 from gradguard.clip.factors import AbstractFactors, OneFactor

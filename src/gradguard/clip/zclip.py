@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar, NamedTuple, Optional, final
 
-from gradguard.clip.arguments import number, patience
+from gradguard.arguments import number, patience
 from gradguard.clip.base import AbstractClipper
 from gradguard.clip.baseline import AbstractBaseline, Ema, Usual
 from gradguard.clip.binding import Binding

@@ -141,7 +141,7 @@ def measure(
         norm_type,
     )
     # Reading a CPU tensor waits for nothing; norms of shards are alike on all ranks, so that all take the same way.
-    if safe and present and values.is_cpu and not exact and not math.isfinite(result.total):
+    if safe and values.is_cpu and not exact and not math.isfinite(result.total):
         return measure(params, names=names, norm_type=norm_type, scale=scale, exact=True)
     return result
 

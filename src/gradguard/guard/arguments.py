@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,17 +19,6 @@ from gradguard.guard.treatment import Treatment
 from gradguard.names import known_parameters
 from gradguard.record import HostReader
 from gradguard.recover import BufferShadow, Skip
-
-
-def whole_number(name: str, value: Any, least: int) -> int:
-    """Give an argument that counts something, as an int."""
-    try:
-        number = least - 1 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = least - 1
-    if number < least:
-        raise ValueError(f"Guard needs {name} to be an integer >= {least}, got {value!r}.")
-    return number
 
 
 def norm_order(value: Any) -> float:

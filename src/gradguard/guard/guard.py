@@ -10,6 +10,7 @@ from typing import Any, final
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from gradguard.arguments import whole_number
 from gradguard.clip import AbstractRescaler
 from gradguard.detect import AbstractDetector, Finding
 from gradguard.errors import ClosedGuardError
@@ -23,7 +24,6 @@ from gradguard.guard.arguments import (
     norm_order,
     record_folder,
     treatments,
-    whole_number,
 )
 from gradguard.guard.journal import Flush, Journal
 from gradguard.guard.losses import Losses
@@ -101,13 +101,13 @@ class Guard:
         recover: Skip | None = None,
     ) -> None:
         models, optimizers = named_models(model), named_optimizers(optimizer, GUARDED)
-        every, order = whole_number("every_n_steps", every_n_steps, 1), norm_order(norm_type)
+        every, order = whole_number("Guard", "every_n_steps", every_n_steps), norm_order(norm_type)
         settings = Settings(every, order, detector_objects(detectors), reduce_losses)
-        self.closed = False
-        self._losses, self._reader = Losses(), HostReader()
+        self.closed, self._losses, self._reader = False, Losses(), HostReader()
         treated = treatments(clip, recover, optimizers, models, self._reader)
         device = str(next((p.device for one in models.values() for p in one.parameters()), "unknown"))
-        self._journal = Journal(whole_number("max_points", max_points, 2), record_folder(run_dir), device)
+        points = whole_number("Guard", "max_points", max_points, least=2)
+        self._journal = Journal(points, record_folder(run_dir), device)
         prefixes = {name: f"{name}/" if len(optimizers) > 1 else "" for name in optimizers}
         tracks = [
             Track(one, name, models, settings, self._journal, self._reader, prefixes[name], treated.get(name))

@@ -112,6 +112,8 @@ class Track:
             self.flush(together=True)
         self.fired, self.unscaled, self.probe = True, False, None
         self.step += 1
+        if self.treatment is not None:
+            self.treatment.take_back()
         # Both are set by GradScaler for the duration of a step, on optimizers that unscale by themselves.
         scale, found_inf = (getattr(self.optimizer, name, None) for name in ("grad_scale", "found_inf"))
         if scale is not None:

@@ -93,11 +93,15 @@ class Treatment:
         if self.clip is not None:
             self.clip.decide_again(measurement).apply_()
 
-    def after_step(self) -> None:
-        """Put the buffers back after a step that was left out; note them after one that was made."""
+    def take_back(self) -> None:
+        """Take back what was lent to the optimizer for its step, also where an exception broke that off."""
         if self.lends_found_inf:
             del self.optimizer.found_inf  # type: ignore[attr-defined]
             self.lends_found_inf = False
+
+    def after_step(self) -> None:
+        """Put the buffers back after a step that was left out; note them after one that was made."""
+        self.take_back()
         if self.shadow is not None:
             if self.undo is True:
                 self.shadow.restore()

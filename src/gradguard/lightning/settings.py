@@ -8,9 +8,10 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from gradguard.arguments import whole_number
 from gradguard.clip import AbstractRescaler
 from gradguard.detect import AbstractDetector
-from gradguard.guard.arguments import clip_argument, detector_objects, norm_order, recover_argument, whole_number
+from gradguard.guard.arguments import clip_argument, detector_objects, norm_order, recover_argument
 from gradguard.recover import Skip
 
 Detail = Literal["module", "parameter", "total"]
@@ -64,9 +65,9 @@ def checked(
         if not isinstance(flag, bool):
             raise TypeError(f"{name} needs to be True or False, got {flag!r}.")
     return Settings(
-        every_n_steps=whole_number("every_n_steps", every_n_steps, 1),
+        every_n_steps=whole_number("Guard", "every_n_steps", every_n_steps),
         norm_type=norm_order(math.inf if norm_type == "inf" else norm_type),
-        max_points=whole_number("max_points", max_points, 2),
+        max_points=whole_number("Guard", "max_points", max_points, least=2),
         detectors=detector_objects(detectors),
         detail=detail,
         run_dir=None if run_dir is None else Path(run_dir),

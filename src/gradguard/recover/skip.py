@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, final
 
+from gradguard.arguments import whole_number
 from gradguard.errors import SkipBudgetError
 
 logger = logging.getLogger("gradguard")
@@ -36,12 +36,7 @@ class Skip:
     """
 
     def __init__(self, budget: int = 10) -> None:
-        try:
-            self.budget = -1 if isinstance(budget, bool) else operator.index(budget)
-        except TypeError:
-            self.budget = -1
-        if self.budget < 0:
-            raise ValueError(f"Skip needs budget to be an integer >= 0, got {budget!r}.")
+        self.budget = whole_number("Skip", "budget", budget, least=0)
 
     def __repr__(self) -> str:
         return f"Skip(budget={self.budget})"

@@ -1,4 +1,4 @@
-"""What a user may pass to a clipper, and what is wrong with what else comes."""
+"""Numbers that a user passes: what is meant, and what is wrong with what else comes."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ def share(who: str, name: str, value: Any, *, most: float = 1.0) -> float:
     return float(value)
 
 
-def count(who: str, name: str, value: Any, *, least: int = 1) -> int:
-    """Give a number of steps.
+def whole_number(who: str, name: str, value: Any, *, least: int = 1) -> int:
+    """Give a number that counts something.
 
     Raises:
         ValueError: it is too small, or no integer.
     """
     try:
-        steps = least - 1 if isinstance(value, bool) else operator.index(value)
+        found = least - 1 if isinstance(value, bool) else operator.index(value)
     except TypeError:
-        steps = least - 1
-    if steps < least:
+        found = least - 1
+    if found < least:
         raise ValueError(f"{who} needs {name} to be an integer >= {least}, got {value!r}.")
-    return steps
+    return found
 
 
 def patience(who: str, value: Any) -> int | None:
     """Give the number of steps after which a clipper begins anew; None for never."""
-    return None if value is None else count(who, "reanchor", value, least=2)
+    return None if value is None else whole_number(who, "reanchor", value, least=2)
