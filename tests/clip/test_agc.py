@@ -123,3 +123,15 @@ def test_its_threshold_is_the_norm_beyond_which_something_is_clipped_at_the_late
         0.03 * max(oracle.norm(row), 1e-3) for row in [*layer.weight.detach().numpy(), layer.bias.detach().numpy()]
     ]
     assert float(factors.threshold) == pytest.approx(math.hypot(*limits), rel=1e-12)
+
+
+def test_the_same_names_may_be_those_of_another_layer() -> None:
+    first, other, alone = (
+        filled(nn.Sequential(make()).double(), 0)
+        for make in (lambda: nn.Conv1d(6, 4, 3), *[lambda: nn.ConvTranspose1d(4, 6, 3)] * 2)
+    )
+    clipper = AGC(0.03, exclude=())
+    clipper.clip_(first)
+    clipper.clip_(other)
+    AGC(0.03, exclude=()).clip_(alone)
+    assert torch.equal(other[0].weight.grad, alone[0].weight.grad)

@@ -307,3 +307,28 @@ def test_counts_and_statistics_go_on_from_a_checkpoint(at: int) -> None:
     assert repr(track["treatment"]) == repr(other["treatment"])
     assert track["treatment"]["skip"] == {"in_a_row": 0, "overflows": 0, "total": 3}
     assert "steps skipped, since their gradients were not finite: 3" in resumed[2].summary()
+
+
+def test_what_is_lent_to_an_optimizer_whose_step_breaks_off_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_a_device(monkeypatch)
+
+    class Breaking(torch.optim.Optimizer):
+        _step_supports_amp_scaling = True
+        breaks = True
+
+        def step(self) -> None:
+            if self.breaks:
+                raise InterruptedError
+
+    model = Buffered()
+    optimizer = Breaking(model.parameters(), {})
+    guard = Guard(model, optimizer, recover=Skip())
+    backward(model, batches(1)[0], bad=True)
+    with pytest.raises(InterruptedError):
+        optimizer.step()
+    optimizer.breaks = False
+    optimizer.zero_grad()
+    backward(model, batches(2)[1])
+    optimizer.step()
+    assert not hasattr(optimizer, "found_inf")
+    assert guard.history["grad_norm/total"].steps.tolist() == [1, 2], "the second step is no overflow"
