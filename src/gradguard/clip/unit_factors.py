@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from gradguard.clip.factors import AbstractFactors
-from gradguard.clip.units import Units, in_groups, over_shards, unit_norms
+from gradguard.clip.units import Units, in_groups, norms_of_units, over_shards
 from gradguard.functional import Measurement, limit_factor, measure, stored_part, total_norm
 from gradguard.functional.number import precise
 
@@ -49,7 +49,7 @@ def measure_units(
     scale = None if measurement is None else measurement.scale
     known = [(i, p.grad, at) for i, (p, at) in enumerate(zip(params, units, strict=True)) if at is not None]
     there = [(i, grad, at) for i, grad, at in known if grad is not None]
-    found = unit_norms([grad for _, grad, _ in there], [at for _, _, at in there])
+    found = norms_of_units([grad for _, grad, _ in there], [at for _, _, at in there])
     each = {i: one if scale is None else one / scale.to(one) for (i, _, _), one in zip(there, found, strict=True)}
     if measurement is None:
         rest = [i for i in range(len(params)) if i not in each]
@@ -96,7 +96,7 @@ class UnitFactors(AbstractFactors):
         super().__init__(measurement, math.inf)
         self._units, self._at = units, list(each)
         grads = _joined(list(each.values()), measurement.norms)
-        weights = unit_norms(
+        weights = norms_of_units(
             [measurement.params[i].detach() for i in each], [at for i in each if (at := units[i]) is not None]
         )
         limits = clipping * _joined(weights, measurement.norms).clamp(min=eps)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gradguard.functional import norms
+from gradguard.functional import norms, unit_norms
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
@@ -57,7 +57,7 @@ def units_of(param: Tensor, owner: nn.Module | None) -> Units:
     return Units((0,))
 
 
-def unit_norms(tensors: Sequence[Tensor], units: Sequence[Units]) -> list[Tensor]:
+def norms_of_units(tensors: Sequence[Tensor], units: Sequence[Units]) -> list[Tensor]:
     """2-norm of each unit of each tensor, in a shape that broadcasts against the tensor (split into its groups).
 
     Args:
@@ -73,14 +73,14 @@ def unit_norms(tensors: Sequence[Tensor], units: Sequence[Units]) -> list[Tensor
 
     Host sync: none (a sparse tensor is coalesced). Mutates: nothing.
 
-    >>> unit_norms([torch.tensor([[3.0, 4.0], [0.0, 2.0]]), torch.tensor([3.0, 4.0])], [Units((0,)), Units(())])
+    >>> norms_of_units([torch.tensor([[3.0, 4.0], [0.0, 2.0]]), torch.tensor([3.0, 4.0])], [Units((0,)), Units(())])
     [tensor([[5.],
             [2.]]), tensor([5.])]
     """
-    found = _unit_norms(tensors, units, wide=False)
+    found = _norms_of_units(tensors, units, wide=False)
     on_host = [i for i, norms in enumerate(found) if norms.is_cpu]  # reading them there waits for nothing
     if on_host and not bool(torch.cat([found[i].flatten() for i in on_host]).isfinite().all()):
-        again = _unit_norms([tensors[i] for i in on_host], [units[i] for i in on_host], wide=True)
+        again = _norms_of_units([tensors[i] for i in on_host], [units[i] for i in on_host], wide=True)
         for i, norms in zip(on_host, again, strict=True):
             found[i] = norms
     return [
@@ -88,7 +88,7 @@ def unit_norms(tensors: Sequence[Tensor], units: Sequence[Units]) -> list[Tensor
     ]
 
 
-def _unit_norms(tensors: Sequence[Tensor], units: Sequence[Units], *, wide: bool) -> list[Tensor]:
+def _norms_of_units(tensors: Sequence[Tensor], units: Sequence[Units], *, wide: bool) -> list[Tensor]:
     found: dict[int, Tensor] = {}
     single: list[tuple[int, Tensor]] = []  # one unit each: all of them in one call
     for i, (tensor, at) in enumerate(zip(tensors, units, strict=True)):
@@ -98,7 +98,7 @@ def _unit_norms(tensors: Sequence[Tensor], units: Sequence[Units], *, wide: bool
         whole: Any = tensor
         local = whole.to_local() if hasattr(tensor, "to_local") else tensor
         if at.axes or not local.numel():
-            found[i] = _norms(in_groups(local, at), at, wide=wide)
+            found[i] = unit_norms(in_groups(local, at), dim=at.axes, keepdim=True, wide=wide or not local.is_cpu)
         else:
             single.append((i, local))
     totals = norms([local for _, local in single], exact=wide) if single else torch.zeros(0)
@@ -107,21 +107,12 @@ def _unit_norms(tensors: Sequence[Tensor], units: Sequence[Units], *, wide: bool
     return [found[i] for i in range(len(tensors))]
 
 
-def _norms(local: Tensor, at: Units, *, wide: bool) -> Tensor:
-    wide = wide or local.dtype in (torch.float64, torch.complex128) or not (local.is_cpu or local.device.type == "mps")
-    real = local.abs() if local.is_complex() else local
-    others = tuple(axis for axis in range(local.ndim) if axis not in at.axes)
-    dtype = torch.float64 if wide else torch.float32  # the squares of half types leave their range
-    result: Tensor = torch.linalg.vector_norm(real, 2, dim=others, keepdim=True, dtype=dtype)
-    return result
-
-
 def _norms_of_rows(tensor: Tensor, at: Units, *, wide: bool) -> Tensor:
     if tensor.layout is not torch.sparse_coo or at.axes != (0,):
         raise ValueError(f"AGC needs dense gradients, or sparse ones in COO layout by rows, got {tensor.layout}.")
     whole = tensor.coalesce()
     values = whole.values()
-    rows = _norms(values.reshape(len(values), -1), Units((0,)), wide=wide).flatten()
+    rows = unit_norms(values.reshape(len(values), -1), wide=wide or not values.is_cpu)
     powers = rows.new_zeros(tensor.shape[0]).index_add(0, whole.indices()[0], rows.square())
     return powers.sqrt().reshape(-1, *[1] * (tensor.ndim - 1))
 

@@ -92,16 +92,25 @@ def total_norm(parts: Tensor, norm_type: float = 2.0) -> Tensor:
     return _vector_norm(parts, norm_type, dim=-1, dtype=torch.float64).to(parts.dtype)
 
 
-def unit_norms(tensor: Tensor, norm_type: float = 2.0, *, dim: int = 0) -> Tensor:
+def unit_norms(
+    tensor: Tensor,
+    norm_type: float = 2.0,
+    *,
+    dim: int | tuple[int, ...] = 0,
+    keepdim: bool = False,
+    wide: bool = False,
+) -> Tensor:
     """Norm of each unit of one tensor: of every slice along ``dim``, the rows of a Linear or Conv weight by default.
 
     Args:
         tensor: any floating or complex dtype; a vector or scalar is one unit.
         norm_type: p > 0, or ``inf``.
-        dim: the axis that counts the units.
+        dim: the axis that counts the units, or several of them.
+        keepdim: whether the other axes stay, with length 1, so that the result broadcasts against the tensor.
+        wide: accumulate in float64, as in :func:`norms`.
 
     Returns:
-        Shape [U] in float32, or float64 for float64 and complex128 input; [1] for a vector or scalar.
+        Shape [U], that of the axes ``dim``, or [1] for a vector or scalar; float32, or float64 as ``norms`` has it.
 
     Raises:
         ValueError: ``norm_type`` is not a positive number.
@@ -116,14 +125,15 @@ def unit_norms(tensor: Tensor, norm_type: float = 2.0, *, dim: int = 0) -> Tenso
     whole = _local_part(tensor, gather=True)
     dense = whole.to_dense() if whole.layout is not torch.strided else whole
     real = dense.abs() if dense.is_complex() else dense
-    rows = real.reshape(1, -1) if real.ndim < 2 else real.movedim(dim, 0).flatten(1)
-    return _vector_norm(rows, norm_type, dim=1, dtype=_accumulation_dtype(rows.dtype))
+    axes = (dim,) if isinstance(dim, int) else dim
+    others = [axis for axis in range(real.ndim) if real.ndim < 2 or axis not in axes]
+    dtype = torch.float64 if wide and real.device.type != "mps" else _accumulation_dtype(real.dtype)
+    found: Tensor = torch.linalg.vector_norm(real, norm_type, dim=others, keepdim=keepdim, dtype=dtype)
+    return found.reshape(1) if real.ndim < 2 and not keepdim else found
 
 
-def _vector_norm(
-    tensor: Tensor, norm_type: float, *, dim: int | None = None, dtype: torch.dtype | None = None
-) -> Tensor:
-    norm: Tensor = torch.linalg.vector_norm(tensor, norm_type, dim=dim, dtype=dtype)
+def _vector_norm(tensor: Tensor, p: float, *, dim: int | None = None, dtype: torch.dtype | None = None) -> Tensor:
+    norm: Tensor = torch.linalg.vector_norm(tensor, p, dim=dim, dtype=dtype)
     return norm
 
 
