@@ -130,6 +130,7 @@ def fsdp2(rank: int, world: int, folder: str) -> None:
     fully_shard(net)
     backward(net)
     torch.save(clip_all(net, dict(net.named_parameters()), _poison_last_rank), Path(folder) / f"{rank}.pt")
+    dist.barrier()  # a rank that leaves while the other one still reads aborts it
     dist.destroy_process_group()
 
 
@@ -150,6 +151,7 @@ def placements(rank: int, world: int, folder: str) -> None:
             sharded.grad = distribute_tensor(param.grad, mesh, where)
             setattr(layer, name, sharded)
     torch.save(clip_all(net, dict(net.named_parameters()), _poison_last_rank), Path(folder) / f"{rank}.pt")
+    dist.barrier()  # a rank that leaves while the other one still reads aborts it
     dist.destroy_process_group()
 
 
@@ -173,4 +175,5 @@ def unreduced(rank: int, world: int, folder: str) -> None:
         except ValueError as error:
             seen[kind] = str(error)
     torch.save(seen, Path(folder) / f"{rank}.pt")
+    dist.barrier()  # a rank that leaves while the other one still reads aborts it
     dist.destroy_process_group()

@@ -113,7 +113,7 @@ class AGC(AbstractClipper):
         """Limit the norm of each unit."""
         if not isinstance(measurement, UnitMeasurement):
             measurement = measure_units(measurement.params, measurement.names, state.units, measurement)
-        return UnitFactors(measurement, state.units, self.clipping, self.eps), state
+        return UnitFactors(measurement, self.clipping, self.eps), state
 
     def measured(self, binding: Binding, state: AGCState) -> Measurement:
         """Measure unit by unit: the norms of whole tensors come out of that."""
