@@ -20,12 +20,15 @@ class AbstractFactors(ABC):
 
     Attributes:
         measurement: of the gradients that are meant.
-        threshold: the norm beyond which the gradients are clipped at this step, a float or a scalar; Inf where there
-            is none yet.
     """
 
     def __init__(self, measurement: Measurement, threshold: Number) -> None:
-        self.measurement, self.threshold = measurement, threshold
+        self.measurement, self._threshold = measurement, threshold
+
+    @property
+    def threshold(self) -> Number:
+        """Norm beyond which the gradients are clipped at this step, a float or a scalar; Inf: none yet."""
+        return self._threshold
 
     @abstractmethod
     def apply_(self) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from gradguard.clip.factors import AbstractFactors
 from gradguard.clip.units import Units, in_groups, norms_of_units, over_shards
 from gradguard.functional import Measurement, limit_factor, measure, stored_part, total_norm
-from gradguard.functional.number import precise
+from gradguard.functional.number import Number, precise
 
 
 @final
@@ -145,18 +145,23 @@ class UnitFactors(AbstractFactors):
         every = self._every = measurement.units
         grads = measurement.unit_norms
         weights = norms_of_units([param.detach() for param in every.params], every.units)
-        limits = clipping * _joined(weights, grads.device).clamp(min=eps)
-        self._factors = limit_factor(grads, limits)
+        self._limits = clipping * _joined(weights, grads.device).clamp(min=eps)
+        self._factors = limit_factor(grads, self._limits)
         self._after = every.norms(grads * self._factors)
-        if every.positions:  # the norm that the gradients would have if every unit stood at its limit
-            self.threshold = total_norm(every.norms(limits))
+
+    @property
+    def threshold(self) -> Number:
+        """Norm that the gradients would have if every unit stood at its limit."""
+        return total_norm(self._every.norms(self._limits)) if self._every.positions else math.inf
 
     def apply_(self) -> None:
         """Multiply the units; on a CPU only where one of them is to be clipped. Host sync: none."""
-        factors = self._every.split(self._factors)
-        clipped = [True] * len(factors)
+        clipped = [True] * len(self._every.positions)
         if self._factors.is_cpu:  # reading a number there waits for nothing
+            if not bool(self.changed()):
+                return
             clipped = (self._every.sums(self._factors != 1) > 0).tolist()
+        factors = self._every.split(self._factors)
         for factor, param, at, some in zip(factors, self._every.params, self._every.units, clipped, strict=True):
             grad = param.grad
             if grad is None or not some:

@@ -75,7 +75,7 @@ def norms_of_units(tensors: Sequence[Tensor], units: Sequence[Units]) -> list[Te
 
     >>> norms_of_units([torch.tensor([[3.0, 4.0], [0.0, 2.0]]), torch.tensor([3.0, 4.0])], [Units((0,)), Units(())])
     [tensor([[5.],
-            [2.]]), tensor([5.])]
+            [2.]]), tensor(5.)]
     """
     found = _norms_of_units(tensors, units, wide=False)
     on_host = [i for i, norms in enumerate(found) if norms.is_cpu]  # reading them there waits for nothing
@@ -103,7 +103,7 @@ def _norms_of_units(tensors: Sequence[Tensor], units: Sequence[Units], *, wide: 
             single.append((i, local))
     totals = norms([local for _, local in single], exact=wide) if single else torch.zeros(0)
     for (i, local), total in zip(single, totals.unbind(), strict=True):
-        found[i] = total.to(local.device, non_blocking=True).reshape([1] * local.ndim)
+        found[i] = total if total.device == local.device else total.to(local.device, non_blocking=True)
     return [found[i] for i in range(len(tensors))]
 
 
