@@ -1,0 +1,175 @@
+"""The frame of all recurrent modules: layers, directions, forms of input, dropout, states, names. A cell adds itself.
+
+Shape legend: N = rows of all steps, B = batch, L = layers times directions, I = input, S = width of a state.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import dropout
+
+from gradguard.nn import checks
+from gradguard.nn.doors import run
+from gradguard.nn.recurrence import AbstractRecurrence, wide
+from gradguard.nn.sequence import Form, rows_of
+
+
+class AllStates(NamedTuple):
+    """The states at every step, a sequence in the form of the input for each layer and direction, as ``h_n`` has them.
+
+    Attributes:
+        h: hidden states; before dropout, and before two directions are joined.
+        c: cell states.
+    """
+
+    h: tuple[Any, ...]
+    c: tuple[Any, ...] = ()
+
+
+class AbstractRecurrent(nn.Module):
+    """A stack of recurrent layers with the contract of ``torch.nn.LSTM``.
+
+    The states of a cell are its ``recurrence.widths``: one goes in and out as a tensor, two as a pair. Parameters are
+    called as the recurrence names them, with ``_l<layer>`` and, of the second direction, ``_reverse`` behind.
+    """
+
+    def __init__(
+        self,
+        recurrence: AbstractRecurrence,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        who = type(self).__name__
+        checks.sizes(who, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
+        checks.flags(who, bias=bias, batch_first=batch_first)
+        checks.dropout(who, dropout, num_layers)
+        checks.projection(who, proj_size, hidden_size)
+        self.recurrence = recurrence
+        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
+        self.bias, self.batch_first, self.dropout = bias, batch_first, float(dropout)
+        self.bidirectional, self.proj_size = bidirectional, proj_size
+        self._widths = recurrence.widths(hidden_size, proj_size)
+        directions = ("", "_reverse") if bidirectional else ("",)
+        self._layers: list[dict[str, str]] = []  # of each layer and direction: names within it, names within the module
+        for layer in range(num_layers):
+            width = input_size if layer == 0 else self._widths[0] * len(directions)
+            for direction in directions:
+                shapes = recurrence.shapes(width, hidden_size, proj_size, bias=bias)
+                self._layers.append({name: f"{name}_l{layer}{direction}" for name in shapes})
+                for name, shape in shapes.items():
+                    self.register_parameter(
+                        f"{name}_l{layer}{direction}", nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+                    )
+        self.reset_parameters()
+
+    @property
+    def all_weights(self) -> list[list[Tensor]]:
+        """The parameters of each layer and direction."""
+        return [[getattr(self, name) for name in names.values()] for names in self._layers]
+
+    def reset_parameters(self) -> None:
+        """Draw the weights anew, as ``torch.nn.LSTM`` does; gains become 1."""
+        for names in self._layers:
+            for name, full in names.items():
+                self.recurrence.fill_(name, getattr(self, full), self.hidden_size)
+
+    def flatten_parameters(self) -> None:
+        """Do nothing: it is there because loops written for ``torch.nn.LSTM`` call it."""
+
+    def forward(self, input: Any, hx: Any = None, *, return_states: bool = False) -> Any:
+        """Run all layers over a sequence.
+
+        Args:
+            input: [T, B, I], or [B, T, I] with ``batch_first``; [T, I] without a batch; or a ``PackedSequence``. T may
+                be 0.
+            hx: states before the first step, [L, B, S] each ([L, S] without a batch), where L counts layers and
+                directions; zeros if None.
+            return_states: whether the states at every step are wanted, too.
+
+        Returns:
+            The last layer's hidden states, in the form of the input; the states after the last step of each sequence,
+            in the form of ``hx``; and with ``return_states`` an :class:`AllStates`.
+
+        Raises:
+            ValueError, RuntimeError: as ``torch.nn.LSTM`` would.
+        """
+        checks.sequence(self, input)
+        rows, form = rows_of(input, batch_first=self.batch_first)
+        checks.rows(self, rows)
+        amp = checks.autocast_dtype(rows)
+        rows = rows if amp is None else rows.to(amp)
+        states = self._states(rows, hx, form)
+        batch_sizes = None if form.packed is None else form.packed.batch_sizes
+        directions, seen, finals = 2 if self.bidirectional else 1, [], []
+        for layer in range(self.num_layers):
+            outputs = []
+            for k in range(layer * directions, (layer + 1) * directions):
+                sequences, last = run(
+                    self.recurrence,
+                    rows,
+                    [state[k] for state in states],
+                    self._params(k, amp),
+                    batch_sizes=batch_sizes,
+                    reverse=k % directions == 1,
+                )
+                outputs.append(sequences[0])
+                seen.append(sequences)
+                finals.append(last)
+            rows = outputs[0] if directions == 1 else torch.cat(outputs, dim=1)
+            if self.dropout and self.training and layer < self.num_layers - 1:
+                rows = dropout(rows, self.dropout)
+        narrow = None if amp is not None else rows.dtype
+        last_states = tuple(self._leave(torch.stack(each), form, narrow) for each in zip(*finals, strict=True))
+        output = form.restore(rows), last_states if len(last_states) > 1 else last_states[0]
+        if not return_states:
+            return output
+        every = (tuple(form.restore(_cast(rows, narrow)) for rows in each) for each in zip(*seen, strict=True))
+        return *output, AllStates(*every)
+
+    def _params(self, k: int, amp: torch.dtype | None) -> dict[str, Tensor]:
+        found = {name: getattr(self, full) for name, full in self._layers[k].items()}
+        if amp is None:
+            return found
+        return {name: value.to(amp) if name.startswith("weight_") else value for name, value in found.items()}
+
+    def _states(self, rows: Tensor, hx: Any, form: Form) -> list[Tensor]:
+        dtypes = [rows.dtype, *(wide(rows.dtype) for _ in self._widths[1:])]
+        count = len(self._layers)
+        if hx is None:
+            shapes = [(count, form.batch, width) for width in self._widths]
+            return [rows.new_zeros(s, dtype=dtype) for s, dtype in zip(shapes, dtypes, strict=True)]
+        given = checks.states(self, hx, rows, form, [(count, form.batch, width) for width in self._widths])
+        return [form.enter(state).to(dtype) for state, dtype in zip(given, dtypes, strict=True)]
+
+    def _leave(self, state: Tensor, form: Form, dtype: torch.dtype | None) -> Tensor:
+        return _cast(form.leave(state), dtype)
+
+    def extra_repr(self) -> str:
+        """Write the arguments that are not the default."""
+        parts = [str(self.input_size), str(self.hidden_size)]
+        plain = {
+            "proj_size": 0,
+            "num_layers": 1,
+            "bias": True,
+            "batch_first": False,
+            "dropout": 0.0,
+            "bidirectional": False,
+        }
+        parts += [f"{name}={value}" for name, usual in plain.items() if (value := getattr(self, name)) != usual]
+        return ", ".join(parts + self.recurrence.described())
+
+
+def _cast(t: Tensor, dtype: torch.dtype | None) -> Tensor:
+    return t if dtype is None else t.to(dtype)

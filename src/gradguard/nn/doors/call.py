@@ -1,0 +1,119 @@
+"""What both doors pass on: a call, the kernel's two passes, and their differentiable twins.
+
+What no kernel has code for (forward mode, second order, ``vmap`` over weights) is computed through the reference, which
+torch can differentiate in every way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gradguard.nn.kernels import choose
+from gradguard.nn.kernels.base import Layer, Outcome
+from gradguard.nn.kernels.reference import run
+from gradguard.nn.order import order_of
+from gradguard.nn.recurrence import AbstractRecurrence
+
+
+class Call(NamedTuple):
+    """What of a call is no tensor that has a gradient.
+
+    Attributes:
+        recurrence: the cell and its settings.
+        names: of the parameters.
+        batch: B.
+        batch_sizes: of a packed sequence, on the host.
+        reverse: whether the last step comes first.
+    """
+
+    recurrence: AbstractRecurrence
+    names: tuple[str, ...]
+    batch: int
+    batch_sizes: Tensor | None
+    reverse: bool
+
+    @property
+    def states(self) -> int:
+        """How many states the cell has."""
+        return len(self.recurrence.widths(1, 0))
+
+    @property
+    def inputs(self) -> int:
+        """How many tensors it is given: x, the states, the parameters."""
+        return 1 + self.states + len(self.names)
+
+    def layer(self, tensors: Sequence[Tensor]) -> Layer:
+        """Sort x, the states and the parameters into a layer."""
+        x, states, params = tensors[0], tensors[1 : 1 + self.states], tensors[1 + self.states :]
+        order = order_of(x.shape[0], self.batch, self.batch_sizes, reverse=self.reverse)
+        return Layer(self.recurrence, x, tuple(states), dict(zip(self.names, params, strict=True)), order)
+
+    def reference(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Each state at every step, and each after the last: differentiable in every way."""
+        sequences, finals = run(self.layer(tensors))
+        return *sequences, *finals
+
+
+class Asked(NamedTuple):
+    """Which gradients there are, and which are wanted.
+
+    Attributes:
+        given: for each state at every step, then for each after the last, whether it has a gradient.
+        needed: for x, the states and the parameters, whether theirs is wanted.
+    """
+
+    given: tuple[bool, ...]
+    needed: tuple[bool, ...]
+
+    def names(self, call: Call) -> frozenset[str]:
+        """What is wanted, by name."""
+        wanted = zip(call.names, self.needed[1 + call.states :], strict=True)
+        return frozenset([name for name, need in wanted if need] + ["x"] * self.needed[0])
+
+
+def forward(call: Call, tensors: Sequence[Tensor], *, save: bool) -> list[Tensor]:
+    """Run the chosen kernel: the states at every step, after the last, and what is saved."""
+    layer = call.layer(tensors)
+    with _without_autocast(layer.x.device.type):
+        sequences, saved = choose(call.recurrence.name, layer.x.device)(layer).forward(save=save)
+    finals = [layer.order.finals(*pair) for pair in zip(sequences, layer.states, strict=True)]
+    return [*sequences, *finals, *saved]
+
+
+def backward(
+    call: Call, asked: Asked, tensors: Sequence[Tensor], kept: Sequence[Tensor], grads: Sequence[Tensor]
+) -> list[Tensor]:
+    """Run the chosen kernel back: the gradients that are wanted."""
+    layer, n, names = call.layer(tensors), call.states, asked.names(call)
+    outcome = Outcome(list(kept[:n]), list(kept[n:]))
+    rest = iter(grads)
+    every = [next(rest) if given else None for given in asked.given]
+    with _without_autocast(layer.x.device.type):
+        kernel = choose(call.recurrence.name, layer.x.device)(layer)
+        found = kernel.backward(outcome, every[:n], every[n:], names)
+    in_order = [found.x, *found.states, *(found.params.get(name) for name in call.names)]
+    return [grad for grad, need in zip(in_order, asked.needed, strict=True) if need and grad is not None]
+
+
+def pulled_back(call: Call, asked: Asked) -> Callable[..., tuple[Tensor, ...]]:
+    """What ``backward`` computes, as a differentiable function of x, states, parameters and gradients."""
+
+    def gradients(*tensors: Tensor) -> tuple[Tensor, ...]:
+        inputs, grads = tensors[: call.inputs], tensors[call.inputs :]
+
+        def outputs(*inputs: Tensor) -> tuple[Tensor, ...]:
+            return tuple(t for t, given in zip(call.reference(*inputs), asked.given, strict=True) if given)
+
+        found = torch.func.vjp(outputs, *inputs)[1](grads)
+        return tuple(grad for grad, need in zip(found, asked.needed, strict=True) if need)
+
+    return gradients
+
+
+def _without_autocast(device: str) -> AbstractContextManager[object]:
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()

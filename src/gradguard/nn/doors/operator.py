@@ -1,0 +1,129 @@
+"""The door while a graph is captured: two custom operators, each one node of the graph whatever T and B are.
+
+``torch.ops.gradguard.recurrence`` and ``torch.ops.gradguard.recurrence_backward`` are registered when this is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradguard.nn.doors.call import Asked, Call, backward, forward
+from gradguard.nn.kernels import choose
+from gradguard.nn.recurrence import AbstractRecurrence
+
+
+@torch.library.custom_op("gradguard::recurrence", mutates_args=())
+def _recurrence(
+    spec: str,
+    names: str,
+    batch: int,
+    batch_sizes: Tensor | None,
+    reverse: bool,
+    save: bool,
+    tensors: Sequence[Tensor],
+) -> list[Tensor]:
+    return forward(_call(spec, names, batch, batch_sizes, reverse), tensors, save=save)
+
+
+@torch.library.custom_op("gradguard::recurrence_backward", mutates_args=())
+def _recurrence_backward(
+    spec: str,
+    names: str,
+    batch: int,
+    batch_sizes: Tensor | None,
+    reverse: bool,
+    given: Sequence[bool],
+    needed: Sequence[bool],
+    tensors: Sequence[Tensor],
+    kept: Sequence[Tensor],
+    grads: Sequence[Tensor],
+) -> list[Tensor]:
+    call = _call(spec, names, batch, batch_sizes, reverse)
+    return backward(call, Asked(tuple(given), tuple(needed)), tensors, kept, grads)
+
+
+def captured(call: Call, tensors: Sequence[Tensor], *, save: bool) -> list[Tensor]:
+    """Put the recurrence into the graph: each state at every step, each after the last."""
+    outputs: list[Tensor] = _recurrence(
+        call.recurrence.spec,
+        ",".join(call.names),
+        call.batch,
+        call.batch_sizes,
+        call.reverse,
+        save,
+        list(tensors),
+    )
+    return outputs[: 2 * call.states]
+
+
+def _call(spec: str, names: str, batch: int, batch_sizes: Tensor | None, reverse: bool) -> Call:
+    return Call(AbstractRecurrence.from_spec(spec), tuple(names.split(",")), batch, batch_sizes, reverse)
+
+
+@_recurrence.register_fake
+def _(
+    spec: str,
+    names: str,
+    batch: int,
+    batch_sizes: Tensor | None,
+    reverse: bool,
+    save: bool,
+    tensors: Sequence[Tensor],
+) -> list[Tensor]:
+    layer = _call(spec, names, batch, None, reverse)._replace(batch=0).layer(tensors)
+    sequences = [state.new_empty(layer.x.shape[0], state.shape[1]) for state in layer.states]
+    saved = choose(layer.recurrence.name, layer.x.device)(layer).saved() if save else []
+    return [*sequences, *map(torch.empty_like, layer.states), *saved]
+
+
+@_recurrence_backward.register_fake
+def _(
+    spec: str,
+    names: str,
+    batch: int,
+    batch_sizes: Tensor | None,
+    reverse: bool,
+    given: Sequence[bool],
+    needed: Sequence[bool],
+    tensors: Sequence[Tensor],
+    kept: Sequence[Tensor],
+    grads: Sequence[Tensor],
+) -> list[Tensor]:
+    return [
+        torch.empty_like(t, memory_format=torch.contiguous_format) for t, n in zip(tensors, needed, strict=True) if n
+    ]
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    *head, _, tensors = inputs
+    n = len(AbstractRecurrence.from_spec(head[0]).widths(1, 0))
+    ctx.head, ctx.n, ctx.states = head, len(tensors), n
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*tensors, *output[:n], *output[2 * n :])
+
+
+def _backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
+    tensors, kept = ctx.saved_tensors[: ctx.n], ctx.saved_tensors[ctx.n :]
+    outer = grads[: 2 * ctx.states]
+    needed = list(ctx.needs_input_grad[6]) if not isinstance(ctx.needs_input_grad[6], bool) else [True] * ctx.n
+    given = [grad is not None for grad in outer]
+    found = iter(
+        _recurrence_backward(
+            *ctx.head, given, needed, list(tensors), list(kept), [grad for grad in outer if grad is not None]
+        )
+    )
+    return *(None,) * 6, [next(found) if need else None for need in needed]
+
+
+def _no_second(ctx: Any, grads: list[Tensor | None]) -> None:
+    raise RuntimeError(
+        "A recurrence in a captured graph has no second derivative. Take it outside of torch.compile and torch.export."
+    )
+
+
+_recurrence.register_autograd(_backward, setup_context=_setup)
+_recurrence_backward.register_autograd(_no_second)

@@ -1,0 +1,79 @@
+"""What a kernel is: one way to compute one layer in one direction, and its gradients.
+
+Shape legend: N = rows of all steps, B = batch, I = input, S = width of a state.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+from gradguard.nn.order import Order
+from gradguard.nn.recurrence import AbstractRecurrence
+
+
+class Layer(NamedTuple):
+    """What one layer in one direction is given.
+
+    Attributes:
+        recurrence: the cell and its settings.
+        x: the input, [N, I].
+        states: before the first step, [B, S] each; the first is the output, in the dtype of x, and all others are
+            float32 or wider.
+        params: by the names of :meth:`AbstractRecurrence.shapes`.
+        order: which rows belong to which step.
+    """
+
+    recurrence: AbstractRecurrence
+    x: Tensor
+    states: tuple[Tensor, ...]
+    params: Mapping[str, Tensor]
+    order: Order
+
+
+class Outcome(NamedTuple):
+    """What a forward pass leaves.
+
+    Attributes:
+        sequences: each state at every step, [N, S].
+        saved: what the backward pass wants beside.
+    """
+
+    sequences: list[Tensor]
+    saved: list[Tensor]
+
+
+class Gradients(NamedTuple):
+    """With regard to what the layer was given; missing where nobody asked."""
+
+    x: Tensor | None
+    states: list[Tensor]
+    params: dict[str, Tensor]
+
+
+class AbstractKernel(ABC):
+    """A way to compute a recurrence, made for one pass over one layer; it leaves what it is given as it is."""
+
+    def __init__(self, layer: Layer) -> None:
+        self.layer = layer
+
+    @abstractmethod
+    def forward(self, *, save: bool) -> Outcome:
+        """Run all steps; without ``save`` nothing is kept for a backward pass."""
+
+    @abstractmethod
+    def saved(self) -> list[Tensor]:
+        """Empty tensors with the shapes and dtypes of what ``forward(save=True)`` saves."""
+
+    @abstractmethod
+    def backward(
+        self,
+        outcome: Outcome,
+        of_sequences: Sequence[Tensor | None],
+        of_finals: Sequence[Tensor | None],
+        needed: frozenset[str],
+    ) -> Gradients:
+        """Gradients from those of the states at all steps and after the last; ``needed``: "x", names of parameters."""

@@ -1,0 +1,62 @@
+"""The gates of the LSTM family, i, f, g and o, and what of their backward pass does not depend on the recurrence.
+
+With z the sum that goes into a gate, m = o * tanh(c) what comes out, and c = f * c_before + i * g:
+
+    dL/dz_o = dL/dm * tanh(c) * o (1 - o)           dL/dc gains dL/dm * o (1 - tanh(c)^2)
+    dL/dz_i = dL/dc * g * i (1 - i)
+    dL/dz_f = dL/dc * c_before * f (1 - f)
+    dL/dz_g = dL/dc * i (1 - g^2)                   dL/dc_before = dL/dc * f
+
+All that stands to the right of a dL/dm or dL/dc is known beforehand: it is computed for many steps at once.
+
+Shape legend: n = rows of some steps, N = rows of all steps, H = hidden, G = 4 * H.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gradguard.nn.order import Order
+
+ENTRIES = 2**17  # of gates at once: what a core's cache holds
+
+
+class GateParts(NamedTuple):
+    """Views of each step's gates, in the order in which the steps come."""
+
+    i_f: tuple[Tensor, ...]
+    i: tuple[Tensor, ...]
+    f: tuple[Tensor, ...]
+    g: tuple[Tensor, ...]
+    o: tuple[Tensor, ...]
+
+
+def gate_parts(gates_NG: Tensor, order: Order) -> GateParts:
+    """Cut the gates of all steps into views."""
+    n = gates_NG.shape[1] // 4
+    bounds = (0, 2 * n), (0, n), (n, 2 * n), (2 * n, 3 * n), (3 * n, 4 * n)
+    return GateParts(*(order.parts(gates_NG[:, low:high]) for low, high in bounds))
+
+
+class Factors(NamedTuple):
+    """By which a step's gradients are multiplied: dL/dc gives those of i, f and g, dL/dm that of o and one of c."""
+
+    cell: Tensor  # [n, 3, H]
+    out: Tensor  # [n, H]
+    through: Tensor  # [n, H]
+
+
+def gradient_factors(gates_nG: Tensor, tanh_c: Tensor, c_before: Tensor) -> Factors:
+    """Compute the factors of some steps."""
+    gates = gates_nG.unflatten(1, (4, gates_nG.shape[1] // 4))
+    factors = torch.addcmul(gates, gates, gates, value=-1)
+    i, _, g, o = gates.unbind(1)
+    of_i, of_f, of_g, of_o = factors.unbind(1)
+    of_i.mul_(g)
+    of_f.mul_(c_before)
+    of_o.mul_(tanh_c)
+    torch.addcmul(i, i, g * g, value=-1, out=of_g)
+    return Factors(factors[:, :3], of_o, torch.addcmul(o, o, tanh_c * tanh_c, value=-1))

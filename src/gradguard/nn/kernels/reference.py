@@ -1,0 +1,61 @@
+"""The recurrence as its equations say it, with the gradients that autograd finds: slow, for every cell and device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor
+
+from gradguard.functional.recurrence import unroll
+from gradguard.nn.kernels.base import AbstractKernel, Gradients, Layer, Outcome
+
+
+def run(layer: Layer) -> tuple[list[Tensor], list[Tensor]]:
+    """Each state at every step, and after the last one: differentiable in whatever way torch knows."""
+    recurrence, x, states, params, order = layer
+
+    def step(x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        return recurrence.step(x, *states, **params)
+
+    return unroll(step, order.in_time(x), states, reverse=order.reverse)
+
+
+@final
+class Reference(AbstractKernel):
+    """See the head of this file."""
+
+    def forward(self, *, save: bool) -> Outcome:
+        """Run all steps."""
+        return Outcome(run(self.layer)[0], [])
+
+    def saved(self) -> list[Tensor]:
+        """Nothing."""
+        return []
+
+    def backward(
+        self,
+        outcome: Outcome,
+        of_sequences: Sequence[Tensor | None],
+        of_finals: Sequence[Tensor | None],
+        needed: frozenset[str],
+    ) -> Gradients:
+        """Run it once more and ask autograd."""
+        recurrence, x, states, params, order = self.layer
+        with torch.enable_grad():
+            leaves = [t.detach().requires_grad_() for t in (x, *states, *params.values())]
+            of_states, of_params = leaves[1 : 1 + len(states)], leaves[1 + len(states) :]
+            named = dict(zip(params, of_params, strict=True))
+            sequences, finals = run(Layer(recurrence, leaves[0], tuple(of_states), named, order))
+            pairs = zip([*sequences, *finals], [*of_sequences, *of_finals], strict=True)
+            given = [(value, grad) for value, grad in pairs if grad is not None]
+            grads = torch.autograd.grad(
+                [value for value, _ in given],
+                leaves,
+                [grad for _, grad in given],
+                allow_unused=True,
+                materialize_grads=True,
+            )
+        rest = dict(zip(params, grads[1 + len(states) :], strict=True))
+        return Gradients(grads[0], list(grads[1 : 1 + len(states)]), rest)

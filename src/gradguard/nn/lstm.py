@@ -1,0 +1,205 @@
+"""The LSTM with torch's equations, and what all LSTMs of the family share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeVar, final
+
+from torch import Tensor, nn
+
+from gradguard.arguments import number
+from gradguard.functional import recurrence
+from gradguard.nn.base import AbstractRecurrent
+from gradguard.nn.cell import AbstractCell
+from gradguard.nn.recurrence import AbstractRecurrence
+from gradguard.nn.weights import take_over
+
+Layers = TypeVar("Layers", bound="AbstractLSTM")
+Cell = TypeVar("Cell", bound="AbstractLSTMCell")
+
+
+@dataclass(frozen=True)
+class AbstractLSTMRecurrence(AbstractRecurrence):
+    """Gates i, f, g and o; two states: h, which a projection may make smaller, and c.
+
+    Args:
+        forget_bias: what the two biases of a new forget gate add up to; None for torch's random ones.
+    """
+
+    forget_bias: float | None = field(default=1.0, metadata={"initial": True})
+
+    def shapes(self, input_size: int, hidden_size: int, proj_size: int, *, bias: bool) -> dict[str, tuple[int, ...]]:
+        """Those of ``nn.LSTM``."""
+        if self.forget_bias is not None:
+            number("An LSTM", "forget_bias", self.forget_bias)
+        if not bias and self.forget_bias not in (None, 1.0):
+            raise ValueError(f"forget_bias={self.forget_bias} needs bias=True: without biases there is none to set.")
+        gates = 4 * hidden_size
+        shapes: dict[str, tuple[int, ...]] = {"weight_ih": (gates, input_size)}
+        shapes["weight_hh"] = (gates, proj_size or hidden_size)
+        if bias:
+            shapes |= {"bias_ih": (gates,), "bias_hh": (gates,)}
+        if proj_size:
+            shapes["weight_hr"] = (proj_size, hidden_size)
+        return shapes
+
+    def widths(self, hidden_size: int, proj_size: int) -> tuple[int, ...]:
+        """Of h and c."""
+        return proj_size or hidden_size, hidden_size
+
+    def fill_(self, name: str, param: Tensor, hidden_size: int) -> None:
+        """Fill a new parameter; the whole forget bias goes into ``bias_ih``, so that the sum is exact."""
+        super().fill_(name, param, hidden_size)
+        if name in ("bias_ih", "bias_hh") and self.forget_bias is not None:
+            nn.init.constant_(param[hidden_size : 2 * hidden_size], self.forget_bias if name == "bias_ih" else 0.0)
+
+
+@final
+@dataclass(frozen=True)
+class LSTMRecurrence(AbstractLSTMRecurrence):
+    """:func:`gradguard.functional.recurrence.lstm`."""
+
+    name: ClassVar[str] = "lstm"
+
+    def step(self, x: Tensor, *states: Tensor, **params: Tensor) -> tuple[Tensor, ...]:
+        """Take one step."""
+        return recurrence.lstm(x, *states, **params)
+
+
+class AbstractLSTM(AbstractRecurrent):
+    """Layers of LSTMs, whose weights may come from ``torch.nn.LSTM``."""
+
+    @classmethod
+    def from_torch(cls: type[Layers], lstm: nn.LSTM, **settings: Any) -> Layers:
+        """Make one with the sizes, options and weights of a ``torch.nn.LSTM``.
+
+        Args:
+            lstm: its weights are copied, forget gates' biases among them, with dtype, device and ``requires_grad``.
+            settings: arguments of this class that ``torch.nn.LSTM`` has not; what it has not is as when new.
+
+        Raises:
+            TypeError: it is no ``torch.nn.LSTM``.
+
+        Host sync: none. Mutates: nothing; no random numbers are drawn.
+        """
+        names = ("num_layers", "bias", "batch_first", "bidirectional", "proj_size")
+        options = {name: getattr(lstm, name, None) for name in names}
+        new = take_over(cls, lstm, nn.LSTM, {"forget_bias": None} | options | settings)
+        new.dropout = lstm.dropout
+        return new
+
+
+class AbstractLSTMCell(AbstractCell):
+    """One step of an LSTM, whose weights may come from ``torch.nn.LSTMCell``."""
+
+    @classmethod
+    def from_torch(cls: type[Cell], cell: nn.LSTMCell, **settings: Any) -> Cell:
+        """Make one with the sizes and weights of a ``torch.nn.LSTMCell``; as :meth:`LSTM.from_torch`."""
+        return take_over(cls, cell, nn.LSTMCell, {"bias": getattr(cell, "bias", None), "forget_bias": None} | settings)
+
+
+@final
+class LSTM(AbstractLSTM):
+    r"""``torch.nn.LSTM``, with a forget gate that begins open, and where torch's has no way: graphs, vmap, T = 0.
+
+    .. math:: [i; f; g; o] &= W_{ih} x_t + b_{ih} + W_{hh} h_{t-1} + b_{hh} \\
+        c_t &= \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g) \\
+        h_t &= W_{hr} \left(\sigma(o) \odot \tanh(c_t)\right)
+
+    Arguments, forms of input, states, names of parameters and exceptions are those of ``torch.nn.LSTM``, whose
+    ``state_dict`` it takes. What differs: ``torch.compile(fullgraph=True)``, ``torch.export`` with dynamic T and B,
+    ``torch.func``, forward mode and double backward work; T may be 0; packed input of a wrong width is refused; c is
+    kept in float32 at least, and under autocast comes out so (output and h in autocast's dtype); ``torch.jit.script``
+    does not work. Not for the last bit of speed on plain LSTMs: torch's own kernel is faster (docs/recurrent.md).
+
+    Args:
+        input_size: I.
+        hidden_size: H.
+        num_layers: how many layers stand on one another.
+        bias: whether the gates have biases.
+        batch_first: whether input and output are [B, T, I] rather than [T, B, I]; states are not.
+        dropout: share of the outputs of all layers but the last that become 0 in training.
+        bidirectional: whether a second direction runs from the end.
+        proj_size: width of h, where it is smaller than H; 0 for H.
+        device: of the parameters.
+        dtype: of the parameters.
+        forget_bias: what the biases of each forget gate, ``bias_ih + bias_hh``, add up to at first; None for torch's
+            random ones.
+
+    Raises:
+        ValueError: an argument out of range.
+        TypeError: one of a wrong type.
+
+    Source: Hochreiter and Schmidhuber 1997; Gers et al. 2000 for the forget gate and its bias of 1, as recommended by
+    Jozefowicz et al. 2015. Host sync: none. Mutates: nothing.
+
+    >>> import torch
+    >>> lstm = LSTM(4, 8, num_layers=2, batch_first=True)
+    >>> output, (h, c) = lstm(torch.randn(3, 5, 4))
+    >>> output.shape, h.shape
+    (torch.Size([3, 5, 8]), torch.Size([2, 3, 8]))
+    >>> (lstm.bias_ih_l0 + lstm.bias_hh_l0)[8:16].detach()
+    tensor([1., 1., 1., 1., 1., 1., 1., 1.])
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        forget_bias: float | None = 1.0,
+    ) -> None:
+        super().__init__(
+            LSTMRecurrence(forget_bias),
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            proj_size,
+            device,
+            dtype,
+        )
+
+
+@final
+class LSTMCell(AbstractLSTMCell):
+    """One step of :class:`LSTM`, with the contract of ``torch.nn.LSTMCell``.
+
+    Args:
+        input_size: I.
+        hidden_size: H.
+        bias: whether the gates have biases.
+        device: of the parameters.
+        dtype: of the parameters.
+        forget_bias: what the biases of the forget gate add up to at first; None for torch's random ones.
+
+    Host sync: none. Mutates: nothing.
+
+    >>> import torch
+    >>> h, c = LSTMCell(4, 8)(torch.randn(3, 4))
+    >>> h.shape
+    torch.Size([3, 8])
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        forget_bias: float | None = 1.0,
+    ) -> None:
+        super().__init__(LSTMRecurrence(forget_bias), input_size, hidden_size, bias, device, dtype)

@@ -1,0 +1,67 @@
+"""The forms in which a sequence comes in, and in which its states go out again.
+
+Shape legend: T = time, B = batch, N = rows of all steps, I = input, S = width of what comes out.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+Sequence = Tensor | PackedSequence
+
+
+class Form(NamedTuple):
+    """How a sequence came in.
+
+    Attributes:
+        steps: T; None for a packed sequence.
+        batch: B; 1 for an unbatched one.
+        batched: whether there is a dimension for it.
+        batch_first: whether that comes first.
+        packed: the packed sequence, if it was one.
+    """
+
+    steps: int | None
+    batch: int
+    batched: bool = True
+    batch_first: bool = False
+    packed: PackedSequence | None = None
+
+    def restore(self, rows_NS: Tensor) -> Sequence:
+        """Put rows of all steps into that form."""
+        if self.packed is not None:
+            return PackedSequence(
+                rows_NS, self.packed.batch_sizes, self.packed.sorted_indices, self.packed.unsorted_indices
+            )
+        if not self.batched:
+            return rows_NS
+        rows_TBS = rows_NS.view(self.steps, self.batch, rows_NS.shape[1])
+        return rows_TBS.transpose(0, 1) if self.batch_first else rows_TBS
+
+    def enter(self, state: Tensor) -> Tensor:
+        """Bring states that a user passes, [layers, B, S] or [layers, S], into the order of the rows, [layers, B, S]."""
+        if self.packed is not None and self.packed.sorted_indices is not None:
+            return state.index_select(1, self.packed.sorted_indices)
+        return state if self.batched else state.unsqueeze(1)
+
+    def leave(self, state: Tensor) -> Tensor:
+        """Bring states back into the user's order."""
+        if self.packed is not None and self.packed.unsorted_indices is not None:
+            return state.index_select(1, self.packed.unsorted_indices)
+        return state if self.batched else state.squeeze(1)
+
+
+def rows_of(sequence: Sequence, *, batch_first: bool) -> tuple[Tensor, Form]:
+    """Lay all steps' rows under one another, [N, I]; the caller has seen to it that a tensor has 2 or 3 dimensions."""
+    if isinstance(sequence, PackedSequence):
+        batch = sequence.sorted_indices
+        size = int(sequence.batch_sizes[0]) if batch is None else batch.shape[0]
+        return sequence.data, Form(None, size, packed=sequence)
+    if sequence.dim() == 2:
+        return sequence, Form(sequence.shape[0], 1, batched=False)
+    x_TBI = sequence.transpose(0, 1) if batch_first else sequence
+    steps, batch, width = x_TBI.shape
+    return x_TBI.reshape(steps * batch, width), Form(steps, batch, batch_first=batch_first)

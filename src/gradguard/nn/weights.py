@@ -1,0 +1,42 @@
+"""Taking weights over from torch's own modules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from gradguard.nn.base import AbstractRecurrent
+from gradguard.nn.cell import AbstractCell
+
+Module = TypeVar("Module", bound=AbstractRecurrent | AbstractCell)
+
+
+def take_over(cls: type[Module], old: Any, kind: type[nn.Module], options: Mapping[str, Any]) -> Module:
+    """Make a module with the sizes of ``old`` and copies of its parameters; others are as when new.
+
+    Args:
+        cls: the module's class.
+        old: where the parameters come from.
+        kind: what that has to be.
+        options: arguments of the class beside the two sizes and ``device``.
+
+    Raises:
+        TypeError: ``old`` is none.
+    """
+    if not isinstance(old, kind):
+        raise TypeError(f"{cls.__name__}.from_torch needs a torch.nn.{kind.__name__}, got {type(old).__name__}.")
+    first = next(old.parameters())
+    new = cls(old.input_size, old.hidden_size, **options, device="meta", dtype=first.dtype).to_empty(
+        device=first.device
+    )
+    with torch.no_grad():
+        for name, param in new.named_parameters():
+            known = getattr(old, name, None)  # of a parametrized weight, its value
+            if known is None:
+                new.recurrence.fill_(name.split("_l")[0], param, new.hidden_size)
+            else:
+                param.copy_(known).requires_grad_(known.requires_grad)
+    return new.train(old.training)
