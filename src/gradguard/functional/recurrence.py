@@ -3,8 +3,8 @@
 The faster kernels of ``gradguard.nn`` are held against these functions, and every derivative that they have no code for
 (forward mode, second order, per sample) is taken through them.
 
-Shape legend: B = batch, I = input, H = hidden, P = width of h (H, or the size of the projection), G = 4 * H (gates i, f,
-g, o: torch's order). h has the dtype of x; c is float32 or wider, and what is summed up is, too.
+Shape legend: B = batch, I = input, H = hidden, P = width of h (H, or the size of the projection), G = 4 * H (gates i,
+f, g, o: torch's order). h has the dtype of x; c is float32 or wider, and what is summed up is, too.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def lstm(
         c_t &= \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g) \\
         h_t &= W_{hr} \left(\sigma(o) \odot \tanh(c_t)\right)
 
-    without :math:`W_{hr}` where there is no projection. Source: Hochreiter and Schmidhuber 1997; the forget gate of Gers
-    et al. 2000; the projection of Sak et al. 2014. Host sync: none. Mutates: nothing.
+    without :math:`W_{hr}` where there is no projection. Source: Hochreiter and Schmidhuber 1997; the forget gate of
+    Gers et al. 2000; the projection of Sak et al. 2014. Host sync: none. Mutates: nothing.
 
     >>> zero, one = torch.zeros(1, 1), torch.ones(4, 1)
     >>> h, c = lstm(zero, zero, torch.ones(1, 1), weight_ih=one, weight_hh=one)
@@ -80,9 +80,8 @@ def layer_norm_lstm(
     >>> c, h  # c is halved and carried; what goes out is half of tanh(-1) and tanh(1)
     (tensor([[1., 2.]]), tensor([[-0.3808,  0.3808]]))
     """
-    gates = _normed_gates(
-        c_BH, linear(x_BI, weight_ih), linear(h_BP, weight_hh), gain_ih, gain_hh, bias_ih, bias_hh, eps
-    )
+    x_BG, h_BG = linear(x_BI, weight_ih).to(c_BH.dtype), linear(h_BP, weight_hh).to(c_BH.dtype)
+    gates = _summed(c_BH, _norm(x_BG, gain_ih, None, eps), _norm(h_BG, gain_hh, None, eps), bias_ih, bias_hh)
     c_new, o_BH = _cell(gates, c_BH)
     return _output(o_BH * _norm(c_new, gain_c, bias_c, eps).tanh(), h_BP, weight_hr), c_new
 
@@ -110,16 +109,16 @@ def normalized_cell_lstm(
     .. math:: c_t &= \mathrm{LN}(\sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g); \alpha_c, \beta_c) \\
         h_t &= W_{hr} \left(\sigma(o) \odot \tanh(c_t)\right)
 
-    Source: the LayerNorm LSTM of PyTorch's fastrnns benchmark and of TensorFlow Addons. Host sync: none. Mutates: nothing.
+    Source: the LayerNorm LSTM of PyTorch's fastrnns benchmark and of TensorFlow Addons. Host sync: none. Mutates:
+    nothing.
 
     >>> parameters = {"weight_ih": torch.ones(8, 1), "weight_hh": torch.ones(8, 2), "gain_ih": torch.ones(8)}
     >>> parameters |= {"gain_hh": torch.ones(8), "gain_c": torch.ones(2)}
     >>> normalized_cell_lstm(torch.ones(1, 1), torch.ones(1, 2), torch.tensor([[2.0, 4.0]]), **parameters)[1]
     tensor([[-1.0000,  1.0000]])
     """
-    gates = _normed_gates(
-        c_BH, linear(x_BI, weight_ih), linear(h_BP, weight_hh), gain_ih, gain_hh, bias_ih, bias_hh, eps
-    )
+    x_BG, h_BG = linear(x_BI, weight_ih).to(c_BH.dtype), linear(h_BP, weight_hh).to(c_BH.dtype)
+    gates = _summed(c_BH, _norm(x_BG, gain_ih, None, eps), _norm(h_BG, gain_hh, None, eps), bias_ih, bias_hh)
     raw_BH, o_BH = _cell(gates, c_BH)
     c_new = _norm(raw_BH, gain_c, bias_c, eps)
     return _output(o_BH * c_new.tanh(), h_BP, weight_hr), c_new
@@ -137,8 +136,8 @@ def unroll(
         reverse: the last step comes first; a sequence that is shorter starts late, from its own state.
 
     Returns:
-        Each state at every step, all steps' rows under one another in the order of time, [sum of B_t, *]; and each state
-        after the last step of its sequence, [B_0, *].
+        Each state at every step, all steps' rows under one another in the order of time, [sum of B_t, *]; and each
+        state after the last step of its sequence, [B_0, *].
 
     Host sync: none. Mutates: nothing.
 
@@ -164,20 +163,6 @@ def unroll(
 def _summed(like: Tensor, x: Tensor, h: Tensor, bias_ih: Tensor | None, bias_hh: Tensor | None) -> Tensor:
     total = x.to(like.dtype) + h.to(like.dtype)
     return total if bias_ih is None or bias_hh is None else total + (bias_ih.to(like.dtype) + bias_hh.to(like.dtype))
-
-
-def _normed_gates(
-    like: Tensor,
-    x: Tensor,
-    h: Tensor,
-    gain_ih: Tensor,
-    gain_hh: Tensor,
-    bias_ih: Tensor | None,
-    bias_hh: Tensor | None,
-    eps: float,
-) -> Tensor:
-    normed = [_norm(part.to(like.dtype), gain, None, eps) for part, gain in ((x, gain_ih), (h, gain_hh))]
-    return _summed(like, normed[0], normed[1], bias_ih, bias_hh)
 
 
 def _norm(x: Tensor, gain: Tensor, shift: Tensor | None, eps: float) -> Tensor:

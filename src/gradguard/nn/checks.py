@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -37,7 +36,7 @@ def flags(who: str, **values: Any) -> None:
 
 def dropout(who: str, value: Any, num_layers: int) -> None:
     """A share of outputs, which the last layer's are none of."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Number) or not 0 <= value <= 1:  # type: ignore[operator]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise ValueError(f"{who} needs dropout in [0, 1], the share of outputs that become 0, got {value!r}.")
     if value > 0 and num_layers == 1:
         message = f"{who}(dropout={value}) drops nothing: it acts between layers, and num_layers is 1."
@@ -115,7 +114,7 @@ def step(module: AbstractCell, x: Tensor, hx: Any) -> None:
         raise ValueError(f"{who}: Expected input to be 1D or 2D, got {x.dim()}D instead.")
     if x.shape[-1] != module.input_size:
         raise RuntimeError(f"{who} needs input.size(-1) to be input_size = {module.input_size}, got {x.shape[-1]}.")
-    _like_the_weights(who, x, module.weight_ih, RuntimeError)
+    _like_the_weights(who, x, next(module.parameters()), RuntimeError)
     if hx is None:
         return
     given = (hx,) if len(widths) == 1 else hx

@@ -51,8 +51,8 @@ class LayerNormLSTM(AbstractLSTM):
         c_t &= \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g) \\
         h_t &= W_{hr} \left(\sigma(o) \odot \tanh(\mathrm{LN}(c_t; \alpha_c, \beta_c))\right)
 
-    Each norm of the gates is over all 4H entries, with a gain and no shift: one set of biases comes after both, so that a
-    forget bias is not diluted. Everything else is as in :class:`LSTM`, and ``from_torch`` takes an ``nn.LSTM``'s weights.
+    Each norm of the gates is over all 4H entries, with a gain and no shift: one set of biases comes after both, so that
+    a forget bias is not diluted. Everything else is as in :class:`LSTM`; ``from_torch`` takes an ``nn.LSTM``'s weights.
     Leave weight decay off gains and biases; on the weights it changes no output, only the effective learning rate.
     Not where H is tiny: a norm over few entries, or over equal ones, amplifies gradients by up to ``eps ** -0.5``.
 

@@ -35,7 +35,8 @@ class NormalizedCellLSTM(AbstractLSTM):
 
     It is here so that weights trained with such a layer can be used and results be compared. Not for new models with
     long sequences: the gradient of c passes through the norm's Jacobian at every step, and no longer through the forget
-    gates alone. The shifts of the two gate norms that fastrnns has are summed into the biases; TF Addons' ``eps`` is 1e-3.
+    gates alone. The shifts of the two gate norms that fastrnns has are summed into the biases; the ``eps`` of TF Addons
+    is 1e-3.
 
     Args:
         input_size: I.
@@ -55,8 +56,8 @@ class NormalizedCellLSTM(AbstractLSTM):
         ValueError: an argument out of range.
         TypeError: one of a wrong type.
 
-    Source: PyTorch's benchmarks/fastrnns/custom_lstms.py; TensorFlow Addons' LayerNormLSTMCell. Host sync: none. Mutates:
-    nothing.
+    Source: PyTorch's benchmarks/fastrnns/custom_lstms.py; TensorFlow Addons' LayerNormLSTMCell. Host sync: none.
+    Mutates: nothing.
 
     >>> import torch
     >>> NormalizedCellLSTM(4, 8)(torch.randn(5, 3, 4))[0].shape

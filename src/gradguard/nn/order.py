@@ -1,8 +1,8 @@
 """Which rows of a sequence belong to which step, and in which order the steps come.
 
-A sequence of T steps of a batch lies as N rows, all of the first step, then all of the second: N = T * B, or fewer where
-sequences end early. The rows of a step are sorted by length, longest first, so that a step's sequences are the first ones
-of the step before: torch's packed form.
+A sequence of T steps of a batch lies as N rows, all of the first step, then all of the second: N = T * B, or fewer
+where sequences end early. The rows of a step are sorted by length, longest first, so that a step's sequences are the
+first ones of the step before: torch's packed form.
 
 Shape legend: T = time, B = batch, N = rows of all steps, S = width of a state.
 """
@@ -36,7 +36,10 @@ class Order(NamedTuple):
 
     def in_time(self, sequence_NS: Tensor) -> tuple[Tensor, ...]:
         """Views of the rows of each step, in the order of time."""
-        return sequence_NS.split(self.batch if self.even and self.batch else self.sizes)
+        if not self.sizes:
+            return ()
+        parts: tuple[Tensor, ...] = sequence_NS.split(self.batch if self.even and self.batch else self.sizes)
+        return parts
 
     def parts(self, sequence_NS: Tensor) -> tuple[Tensor, ...]:
         """Views of the rows of each step, in the order in which the steps come."""
@@ -44,7 +47,7 @@ class Order(NamedTuple):
         return parts[::-1] if self.reverse else parts
 
     def chunks(self, rows: int) -> Iterator[Chunk]:
-        """Give neighbouring steps that have that many rows together, or one step with more, from the last to the first."""
+        """Give neighbouring steps that have that many rows, or one step with more, from the last to the first."""
         sizes = self.sizes[::-1] if self.reverse else self.sizes
         end, stop = len(sizes), 0 if self.reverse else sum(sizes)
         while end:

@@ -1,6 +1,7 @@
 """The forms in which a sequence comes in, and in which its states go out again.
 
-Shape legend: T = time, B = batch, N = rows of all steps, I = input, S = width of what comes out.
+Shape legend: T = time, B = batch, N = rows of all steps, I = input, S = width of what comes
+out, L = layers times directions.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ class Form(NamedTuple):
     """How a sequence came in.
 
     Attributes:
-        steps: T; None for a packed sequence.
+        steps: T; 0 for a packed sequence, whose batch sizes say it.
         batch: B; 1 for an unbatched one.
         batched: whether there is a dimension for it.
         batch_first: whether that comes first.
         packed: the packed sequence, if it was one.
     """
 
-    steps: int | None
+    steps: int
     batch: int
     batched: bool = True
     batch_first: bool = False
@@ -42,7 +43,7 @@ class Form(NamedTuple):
         return rows_TBS.transpose(0, 1) if self.batch_first else rows_TBS
 
     def enter(self, state: Tensor) -> Tensor:
-        """Bring states that a user passes, [layers, B, S] or [layers, S], into the order of the rows, [layers, B, S]."""
+        """Bring states that a user passes, [L, B, S] or [L, S], into the order of the rows, [L, B, S]."""
         if self.packed is not None and self.packed.sorted_indices is not None:
             return state.index_select(1, self.packed.sorted_indices)
         return state if self.batched else state.unsqueeze(1)
@@ -57,9 +58,9 @@ class Form(NamedTuple):
 def rows_of(sequence: Sequence, *, batch_first: bool) -> tuple[Tensor, Form]:
     """Lay all steps' rows under one another, [N, I]; the caller has seen to it that a tensor has 2 or 3 dimensions."""
     if isinstance(sequence, PackedSequence):
-        batch = sequence.sorted_indices
-        size = int(sequence.batch_sizes[0]) if batch is None else batch.shape[0]
-        return sequence.data, Form(None, size, packed=sequence)
+        order = sequence.sorted_indices
+        size = int(sequence.batch_sizes[0]) if order is None else order.shape[0]
+        return sequence.data, Form(0, size, packed=sequence)
     if sequence.dim() == 2:
         return sequence, Form(sequence.shape[0], 1, batched=False)
     x_TBI = sequence.transpose(0, 1) if batch_first else sequence

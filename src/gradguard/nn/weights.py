@@ -21,22 +21,23 @@ def take_over(cls: type[Module], old: Any, kind: type[nn.Module], options: Mappi
         cls: the module's class.
         old: where the parameters come from.
         kind: what that has to be.
-        options: arguments of the class beside the two sizes and ``device``.
+        options: arguments of the class beside the two sizes, device and dtype.
 
     Raises:
         TypeError: ``old`` is none.
     """
     if not isinstance(old, kind):
         raise TypeError(f"{cls.__name__}.from_torch needs a torch.nn.{kind.__name__}, got {type(old).__name__}.")
-    first = next(old.parameters())
-    new = cls(old.input_size, old.hidden_size, **options, device="meta", dtype=first.dtype).to_empty(
-        device=first.device
-    )
+    source: Any = old
+    weight, make = next(source.parameters()), dict(options, device="meta", dtype=next(source.parameters()).dtype)
+    new: Any = cls(source.input_size, source.hidden_size, **make)
+    new.to_empty(device=weight.device)
     with torch.no_grad():
         for name, param in new.named_parameters():
-            known = getattr(old, name, None)  # of a parametrized weight, its value
+            known = getattr(source, name, None)  # of a parametrized weight, its value
             if known is None:
                 new.recurrence.fill_(name.split("_l")[0], param, new.hidden_size)
             else:
                 param.copy_(known).requires_grad_(known.requires_grad)
-    return new.train(old.training)
+    made: Module = new.train(source.training)
+    return made

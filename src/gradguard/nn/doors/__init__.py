@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gradguard.nn.doors.call import Call
-from gradguard.nn.doors.function import Run
+from gradguard.nn.doors.function import run as called
 from gradguard.nn.doors.operator import captured
 from gradguard.nn.recurrence import AbstractRecurrence
 
@@ -33,5 +33,5 @@ def run(
     call = Call(recurrence, tuple(params), states[0].shape[0], batch_sizes, reverse)
     tensors = x_NI, *states, *params.values()
     save = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-    outputs = captured(call, tensors, save=save) if torch.compiler.is_compiling() else Run.apply(call, save, *tensors)
+    outputs = captured(call, tensors, save=save) if torch.compiler.is_compiling() else called(call, save, *tensors)
     return outputs[: len(states)], outputs[len(states) : 2 * len(states)]

@@ -42,7 +42,7 @@ class Run(Function):
         call, kept = ctx.call, ctx.saved_tensors
         outer = grads[: 2 * call.states]
         asked = Asked(tuple(grad is not None for grad in outer), tuple(ctx.needs_input_grad[2:]))
-        found = iter(RunBack.apply(call, asked, *kept, *(grad for grad in outer if grad is not None)))
+        found = iter(run_back(call, asked, *kept, *(grad for grad in outer if grad is not None)))
         return None, None, *(next(found) if need else None for need in asked.needed)
 
     @staticmethod
@@ -59,7 +59,7 @@ class Run(Function):
             return outputs, (0,) * len(outputs)
         fold = Fold(info.batch_size, call.batch)
         inputs = fold.rows(tensors[0], dims[0]), *map(fold.batch, tensors[1 : 1 + n], dims[1 : 1 + n])
-        outputs = Run.apply(fold.call(call), save, *inputs, *tensors[1 + n :])
+        outputs = run(fold.call(call), save, *inputs, *tensors[1 + n :])
         back = [fold.state if n <= i < 2 * n else fold.unfold for i in range(len(outputs))]
         return tuple(f(t) for f, t in zip(back, outputs, strict=True)), (0,) * len(outputs)
 
@@ -107,6 +107,10 @@ class RunBack(Function):
         return outputs, (0,) * len(outputs)
 
 
+run: Callable[..., tuple[Tensor, ...]] = Run.apply
+run_back: Callable[..., tuple[Tensor, ...]] = RunBack.apply
+
+
 class Fold:
     """V batches of B as one of V * B."""
 
@@ -120,19 +124,22 @@ class Fold:
     def rows(self, x: Tensor, dim: int | None) -> Tensor:
         """[T * B, S] per entry becomes [T * V * B, S]."""
         x = self._first(x, dim)
-        return x.unflatten(1, (-1, self.size)).transpose(0, 1).reshape(-1, x.shape[-1])
+        steps = x.shape[1] // self.size if self.size else 0
+        return x.reshape(self.entries, steps, self.size, x.shape[2]).transpose(0, 1).flatten(0, 2)
 
     def batch(self, state: Tensor, dim: int | None) -> Tensor:
         """[B, S] per entry becomes [V * B, S]."""
-        return self._first(state, dim).flatten(0, 1)
+        first: Tensor = self._first(state, dim)
+        return first.flatten(0, 1)
 
     def unfold(self, sequence: Tensor) -> Tensor:
         """[T * V * B, S] becomes [T * B, S] per entry."""
-        return sequence.unflatten(0, (-1, self.entries, self.size)).transpose(0, 1).flatten(1, 2)
+        steps = sequence.shape[0] // (self.entries * self.size) if self.size else 0
+        return sequence.view(steps, self.entries, self.size, sequence.shape[1]).transpose(0, 1).flatten(1, 2)
 
     def state(self, state: Tensor) -> Tensor:
         """[V * B, S] becomes [B, S] per entry."""
-        return state.unflatten(0, (self.entries, self.size))
+        return state.view(self.entries, self.size, state.shape[1])
 
     def _first(self, t: Tensor, dim: int | None) -> Tensor:
         return t.expand(self.entries, *t.shape) if dim is None else t.movedim(dim, 0)
@@ -141,11 +148,11 @@ class Fold:
 def tangent(
     function: Callable[..., tuple[Tensor, ...]], primals: Sequence[Tensor], tangents: Sequence[Tensor | None]
 ) -> tuple[Tensor, ...]:
-    """The tangents of a function's outputs, without forward mode, which can't be nested: a product with the Jacobian
-    is the derivative of one with its transpose.
+    """Push tangents through a function.
+
+    A product with the Jacobian is the derivative of one with its transpose; forward mode itself can't be nested.
     """
     every = tuple(torch.zeros_like(p) if t is None else t for p, t in zip(primals, tangents, strict=True))
-    outputs, pull = torch.func.vjp(function, *primals)
-    _, push = torch.func.vjp(pull, tuple(map(torch.zeros_like, outputs)))
-    found: tuple[Tensor, ...] = push(every)[0]
-    return found
+    forward: Any = torch.func.vjp(function, *primals)
+    back: Any = torch.func.vjp(forward[1], tuple(map(torch.zeros_like, forward[0])))
+    return tuple(back[1](every)[0])

@@ -1,6 +1,7 @@
 """The door while a graph is captured: two custom operators, each one node of the graph whatever T and B are.
 
 ``torch.ops.gradguard.recurrence`` and ``torch.ops.gradguard.recurrence_backward`` are registered when this is imported.
+A graph that was saved needs ``import gradguard.nn`` before it is loaded.
 """
 
 from __future__ import annotations
@@ -47,17 +48,10 @@ def _recurrence_backward(
 
 
 def captured(call: Call, tensors: Sequence[Tensor], *, save: bool) -> list[Tensor]:
-    """Put the recurrence into the graph: each state at every step, each after the last."""
-    outputs: list[Tensor] = _recurrence(
-        call.recurrence.spec,
-        ",".join(call.names),
-        call.batch,
-        call.batch_sizes,
-        call.reverse,
-        save,
-        list(tensors),
-    )
-    return outputs[: 2 * call.states]
+    """Put the recurrence into the graph: each state at every step, each after the last, and what is saved."""
+    spec, names = call.recurrence.spec, ",".join(call.names)
+    found: list[Tensor] = _recurrence(spec, names, call.batch, call.batch_sizes, call.reverse, save, list(tensors))
+    return found
 
 
 def _call(spec: str, names: str, batch: int, batch_sizes: Tensor | None, reverse: bool) -> Call:
@@ -65,63 +59,41 @@ def _call(spec: str, names: str, batch: int, batch_sizes: Tensor | None, reverse
 
 
 @_recurrence.register_fake
-def _(
-    spec: str,
-    names: str,
-    batch: int,
-    batch_sizes: Tensor | None,
-    reverse: bool,
-    save: bool,
-    tensors: Sequence[Tensor],
-) -> list[Tensor]:
-    layer = _call(spec, names, batch, None, reverse)._replace(batch=0).layer(tensors)
+def _(*args: Any) -> list[Tensor]:
+    spec, names, *_, save, tensors = args
+    layer = _call(spec, names, 0, None, False).layer(tensors)  # shapes do not depend on the order
     sequences = [state.new_empty(layer.x.shape[0], state.shape[1]) for state in layer.states]
     saved = choose(layer.recurrence.name, layer.x.device)(layer).saved() if save else []
     return [*sequences, *map(torch.empty_like, layer.states), *saved]
 
 
 @_recurrence_backward.register_fake
-def _(
-    spec: str,
-    names: str,
-    batch: int,
-    batch_sizes: Tensor | None,
-    reverse: bool,
-    given: Sequence[bool],
-    needed: Sequence[bool],
-    tensors: Sequence[Tensor],
-    kept: Sequence[Tensor],
-    grads: Sequence[Tensor],
-) -> list[Tensor]:
-    return [
-        torch.empty_like(t, memory_format=torch.contiguous_format) for t, n in zip(tensors, needed, strict=True) if n
-    ]
+def _(*args: Any) -> list[Tensor]:
+    *_, needed, tensors, _, _ = args
+    wanted = [t for t, need in zip(tensors, needed, strict=True) if need]
+    return [torch.empty_like(t, memory_format=torch.contiguous_format) for t in wanted]
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    *head, _, tensors = inputs
-    n = len(AbstractRecurrence.from_spec(head[0]).widths(1, 0))
-    ctx.head, ctx.n, ctx.states = head, len(tensors), n
+    *ctx.head, _, tensors = inputs
+    ctx.states = len(AbstractRecurrence.from_spec(ctx.head[0]).widths(1, 0))
+    ctx.inputs = len(tensors)
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(*tensors, *output[:n], *output[2 * n :])
+    ctx.save_for_backward(*tensors, *output[: ctx.states], *output[2 * ctx.states :])
 
 
 def _backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
-    tensors, kept = ctx.saved_tensors[: ctx.n], ctx.saved_tensors[ctx.n :]
+    tensors, kept = ctx.saved_tensors[: ctx.inputs], ctx.saved_tensors[ctx.inputs :]
     outer = grads[: 2 * ctx.states]
-    needed = list(ctx.needs_input_grad[6]) if not isinstance(ctx.needs_input_grad[6], bool) else [True] * ctx.n
-    given = [grad is not None for grad in outer]
-    found = iter(
-        _recurrence_backward(
-            *ctx.head, given, needed, list(tensors), list(kept), [grad for grad in outer if grad is not None]
-        )
-    )
-    return *(None,) * 6, [next(found) if need else None for need in needed]
+    given, needed = [grad is not None for grad in outer], list(ctx.needs_input_grad[-1])
+    some = [grad for grad in outer if grad is not None]
+    found = iter(_recurrence_backward(*ctx.head, given, needed, list(tensors), list(kept), some))
+    return *(None,) * (len(ctx.head) + 1), [next(found) if need else None for need in needed]
 
 
-def _no_second(ctx: Any, grads: list[Tensor | None]) -> None:
+def _no_second(ctx: Any, grads: list[Tensor]) -> None:
     raise RuntimeError(
-        "A recurrence in a captured graph has no second derivative. Take it outside of torch.compile and torch.export."
+        "A recurrence in a captured graph has no second derivative: take it outside of torch.compile and torch.export."
     )
 
 

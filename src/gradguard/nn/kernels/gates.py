@@ -21,8 +21,6 @@ from torch import Tensor
 
 from gradguard.nn.order import Order
 
-ENTRIES = 2**17  # of gates at once: what a core's cache holds
-
 
 class GateParts(NamedTuple):
     """Views of each step's gates, in the order in which the steps come."""
@@ -42,21 +40,22 @@ def gate_parts(gates_NG: Tensor, order: Order) -> GateParts:
 
 
 class Factors(NamedTuple):
-    """By which a step's gradients are multiplied: dL/dc gives those of i, f and g, dL/dm that of o and one of c."""
+    """By which a step's gradients are multiplied."""
 
-    cell: Tensor  # [n, 3, H]
-    out: Tensor  # [n, H]
-    through: Tensor  # [n, H]
+    cell: Tensor  # dL/dc, for those of i, f and g: [n, 3, H]
+    before: Tensor  # dL/dc, for that of the c before: [n, H]
+    out: Tensor  # dL/dm, for that of o: [n, H]
+    through: Tensor  # dL/dm, for its share in dL/dc: [n, H]
 
 
-def gradient_factors(gates_nG: Tensor, tanh_c: Tensor, c_before: Tensor) -> Factors:
+def gradient_factors(gates_nG: Tensor, tanh_nH: Tensor, c_before_nH: Tensor) -> Factors:
     """Compute the factors of some steps."""
-    gates = gates_nG.unflatten(1, (4, gates_nG.shape[1] // 4))
+    gates = gates_nG.unflatten(1, (4, tanh_nH.shape[1]))
     factors = torch.addcmul(gates, gates, gates, value=-1)
-    i, _, g, o = gates.unbind(1)
+    i, f, g, o = gates.unbind(1)
     of_i, of_f, of_g, of_o = factors.unbind(1)
     of_i.mul_(g)
-    of_f.mul_(c_before)
-    of_o.mul_(tanh_c)
+    of_f.mul_(c_before_nH)
+    of_o.mul_(tanh_nH)
     torch.addcmul(i, i, g * g, value=-1, out=of_g)
-    return Factors(factors[:, :3], of_o, torch.addcmul(o, o, tanh_c * tanh_c, value=-1))
+    return Factors(factors[:, :3], f, of_o, torch.addcmul(o, o, tanh_nH * tanh_nH, value=-1))

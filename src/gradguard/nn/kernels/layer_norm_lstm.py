@@ -17,6 +17,7 @@ from gradguard.nn.kernels.base import Layer, Outcome
 from gradguard.nn.kernels.lstm import AbstractEagerLSTM
 from gradguard.nn.kernels.products import bias_sum, write_product
 from gradguard.nn.kernels.step_norm import StepNorm, StepNormBack
+from gradguard.nn.order import Chunk
 
 
 class AbstractEagerLayerNormLSTM(AbstractEagerLSTM):
@@ -24,7 +25,7 @@ class AbstractEagerLayerNormLSTM(AbstractEagerLSTM):
 
     def __init__(self, layer: Layer) -> None:
         super().__init__(layer)
-        self.dtype, self.eps = layer.states[1].dtype, layer.recurrence.eps
+        self.dtype, self.eps = layer.states[1].dtype, float(float(vars(layer.recurrence)["eps"]))
 
     def start(self) -> Tensor:
         """Take the product with x, its norm, and the biases after it."""
@@ -58,26 +59,25 @@ class AbstractEagerLayerNormLSTM(AbstractEagerLSTM):
     def normed_cells(self, outcome: Outcome) -> Tensor:
         """What went into the norm within the cell, [N, H]."""
 
-    def start_back(self, outcome: Outcome) -> None:
-        """Take up what was kept."""
-        params, order = self.layer.params, self.layer.order
-        raw_x, raw_h = outcome.saved[2:4]
-        of_x, of_h, of_c = zip(outcome.saved[4:10:2], outcome.saved[5:10:2], strict=True)
-        raw_c = self.normed_cells(outcome)
-        self.norm_x_back = StepNormBack(raw_x, of_x, params["gain_ih"], None, order)
-        self.norm_h_back = StepNormBack(raw_h, of_h, params["gain_hh"], None, order)
-        self.norm_c_back = StepNormBack(raw_c, of_c, params["gain_c"], params.get("bias_c"), order)
+    def start_back(self, outcome: Outcome, chunk: Chunk) -> None:
+        """Take up what was kept of a chunk."""
+        params = self.layer.params
+        raw_x, raw_h, *stats = (s[chunk.rows] for s in outcome.saved[2:10])
+        raw_c = self.normed_cells(outcome)[chunk.rows]
+        self.norm_x_back = StepNormBack(raw_x, stats[0:2], params["gain_ih"], None, chunk.order)
+        self.norm_h_back = StepNormBack(raw_h, stats[2:4], params["gain_hh"], None, chunk.order)
+        self.norm_c_back = StepNormBack(raw_c, stats[4:6], params["gain_c"], params.get("bias_c"), chunk.order)
         self.d_normed_c = torch.empty_like(raw_c)
-        self.d_normed_parts = order.parts(self.d_normed_c)
+        self.d_normed_parts = chunk.order.parts(self.d_normed_c)
 
     def enter_back(self, step: int, d_z: Tensor, d_h: Tensor) -> None:
         """Go back through the norm and the product with h."""
         write_product(d_h, self.norm_h_back(step, d_z), self.layer.params["weight_hh"])
 
-    def products_back(self, d_NG: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Go back through the norms of all steps at once."""
-        of_x, gain_ih, _ = self.norm_x_back.all_steps(d_NG)
-        of_h, gain_hh, _ = self.norm_h_back.all_steps(d_NG)
+    def finish_back(self, d_nG: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Go back through the norms of all steps of the chunk."""
+        of_x, gain_ih, _ = self.norm_x_back.all_steps(d_nG)
+        of_h, gain_hh, _ = self.norm_h_back.all_steps(d_nG)
         _, gain_c, bias_c = self.norm_c_back.all_steps(self.d_normed_c)
         found = {"gain_ih": gain_ih, "gain_hh": gain_hh, "gain_c": gain_c}
         return of_x, of_h, found if bias_c is None else found | {"bias_c": bias_c}

@@ -5,6 +5,8 @@ Shape legend: N = rows of all steps, b = rows of a step, S = width of what is no
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -53,9 +55,7 @@ class StepNormBack:
         order: which rows belong to which step.
     """
 
-    def __init__(
-        self, raw: Tensor, stats: tuple[Tensor, Tensor], gain: Tensor, shift: Tensor | None, order: Order
-    ) -> None:
+    def __init__(self, raw: Tensor, stats: Sequence[Tensor], gain: Tensor, shift: Tensor | None, order: Order) -> None:
         self.raw, self.stats = raw, stats
         self.gain, self.shift = gain.to(raw.dtype), None if shift is None else shift.to(raw.dtype)
         self.shape = list(gain.shape)
