@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from gradguard.nn.doors.call import Asked, Call, backward, forward
 from gradguard.nn.kernels import choose
@@ -27,6 +28,7 @@ def _recurrence(
     save: bool,
     tensors: Sequence[Tensor],
 ) -> list[Tensor]:
+    _refuse_tangents(tensors)
     return forward(_call(spec, names, batch, batch_sizes, reverse), tensors, save=save)
 
 
@@ -43,6 +45,7 @@ def _recurrence_backward(
     kept: Sequence[Tensor],
     grads: Sequence[Tensor],
 ) -> list[Tensor]:
+    _refuse_tangents([*tensors, *grads])
     call = _call(spec, names, batch, batch_sizes, reverse)
     return backward(call, Asked(tuple(given), tuple(needed)), tensors, kept, grads)
 
@@ -54,6 +57,21 @@ def captured(call: Call, tensors: Sequence[Tensor], *, save: bool) -> list[Tenso
     return found
 
 
+def _refuse_tangents(tensors: Sequence[Tensor], *, readable: bool = True) -> None:
+    """Raise within forward mode: an operator would drop tangents silently where no input wants a gradient."""
+    if forward_ad._current_level < 0:
+        return
+    # Below torch.func.jvp forward gradients are switched off, and tangents are kept where they can't be seen from here.
+    if not readable or not torch._C._is_fwd_grad_enabled() or any(map(_has_tangent, tensors)):
+        raise NotImplementedError(
+            "A recurrence in a captured graph has no forward mode: take it outside of torch.compile and torch.export."
+        )
+
+
+def _has_tangent(t: Tensor) -> bool:
+    return forward_ad.unpack_dual(t).tangent is not None
+
+
 def _call(spec: str, names: str, batch: int, batch_sizes: Tensor | None, reverse: bool) -> Call:
     return Call(AbstractRecurrence.from_spec(spec), tuple(names.split(",")), batch, batch_sizes, reverse)
 
@@ -61,6 +79,7 @@ def _call(spec: str, names: str, batch: int, batch_sizes: Tensor | None, reverse
 @_recurrence.register_fake
 def _(*args: Any) -> list[Tensor]:
     spec, names, *_, save, tensors = args
+    _refuse_tangents(tensors, readable=False)
     layer = _call(spec, names, 0, None, False).layer(tensors)  # shapes do not depend on the order
     sequences = [state.new_empty(layer.x.shape[0], state.shape[1]) for state in layer.states]
     saved = choose(layer.recurrence.name, layer.x.device)(layer).saved() if save else []
