@@ -1,0 +1,453 @@
+"""The contract of recurrent modules as functions that raise where it is broken: for ours and for ``torch.nn.LSTM``."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch._dynamo.testing
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn.utils import parametrizations, parametrize
+from torch.nn.utils.rnn import PackedSequence, pack_sequence, pad_packed_sequence
+from torch.testing import assert_close
+
+from gradguard import nn as gnn
+
+IN, H, B, T = 3, 4, 2, 5
+Kind = type[nn.Module]
+MODULES: dict[str, Kind] = {
+    "LSTM": gnn.LSTM,
+    "LayerNormLSTM": gnn.LayerNormLSTM,
+    "NormalizedCellLSTM": gnn.NormalizedCellLSTM,
+}
+
+
+def close(a: Tensor, b: Tensor) -> None:
+    exact = a.dtype == torch.float64
+    assert_close(a, b, rtol=1e-10 if exact else 1e-5, atol=1e-12 if exact else 1e-6)
+
+
+def made(kind: Kind, **options: Any) -> nn.Module:
+    torch.manual_seed(0)
+    return kind(IN, H, **{"dtype": torch.float64} | options)
+
+
+def data(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(shape or (T, B, IN), dtype=dtype, generator=torch.Generator().manual_seed(1))
+
+
+def total(found: Any) -> Tensor:
+    """A loss in which every output has a weight of its own."""
+    output, (h, c) = found
+    output = output.data if isinstance(output, PackedSequence) else output
+    return sum((t * torch.arange(1, t.numel() + 1).view(t.shape)).sin().sum() for t in (output, h, c))
+
+
+def gradients(module: nn.Module, loss: Tensor) -> list[Tensor]:
+    return list(torch.autograd.grad(loss, list(module.parameters())))
+
+
+def forms_of_input(kind: Kind) -> None:
+    module = made(kind, num_layers=2, bidirectional=True, proj_size=2)
+    first = made(kind, num_layers=2, bidirectional=True, proj_size=2, batch_first=True)
+    x = data()
+    output, (h, c) = module(x)
+    assert output.shape == (T, B, 4)
+    assert (h.shape, c.shape) == ((4, B, 2), (4, B, H))
+    close(first(x.transpose(0, 1))[0].transpose(0, 1), output)
+    alone, (h_alone, c_alone) = module(x[:, 1])
+    close(alone, output[:, 1])
+    close(h_alone, h[:, 1])
+    close(c_alone, c[:, 1])
+
+
+def packed_equals_each_alone(kind: Kind) -> None:
+    for lengths in ((5, 3, 1), (2, 5, 3), (4, 4, 4)):
+        module = made(kind, num_layers=2, bidirectional=True)
+        each = [data(n, IN) + i for i, n in enumerate(lengths)]
+        states = data(4, 3, H), data(4, 3, H) * 2
+        packed, (h, c) = module(pack_sequence(each, enforce_sorted=False), states)
+        assert isinstance(packed, PackedSequence)
+        padded, _ = pad_packed_sequence(packed)
+        for i, x in enumerate(each):
+            output, (h_i, c_i) = module(x, tuple(s[:, i] for s in states))
+            close(padded[: len(x), i], output)
+            close(h[:, i], h_i)
+            close(c[:, i], c_i)
+
+
+def states_carry_on(kind: Kind) -> None:
+    module, x = made(kind, num_layers=2), data()
+    whole, last = module(x)
+    first, states = module(x[:2])
+    second, again = module(x[2:], states)
+    close(torch.cat([first, second]), whole)
+    close(again[1], last[1])
+
+
+def states_are_tensors_of_their_own(kind: Kind) -> None:
+    output, (h, c) = made(kind)(data())
+    before = output.detach().clone(), c.detach().clone()
+    with torch.no_grad():
+        h.zero_()
+        c.zero_()
+    close(output, before[0])
+
+
+def no_batch(kind: Kind) -> None:
+    output, (h, _) = made(kind)(data(T, 0, IN))
+    assert output.shape == (T, 0, H)
+    assert h.shape == (1, 0, H)
+
+
+def no_steps(kind: Kind) -> None:
+    module, states = made(kind, bidirectional=True, num_layers=2), (data(4, B, H), data(4, B, H) * 2)
+    output, (h, c) = module(data(0, B, IN), states)
+    assert output.shape == (0, B, 2 * H)
+    close(h, states[0])
+    close(c, states[1])
+
+
+def dropout_between_layers(kind: Kind) -> None:
+    module, x = made(kind, num_layers=2, dropout=1.0), data()
+    assert not module(x)[0].equal(module(2 * x)[0]) or bool((module(x)[0] == module(3 * x)[0]).all())
+    close(module(x)[0], module(5 * x)[0])  # the second layer sees zeros
+    module.eval()
+    assert not torch.allclose(module(x)[0], module(5 * x)[0])
+
+
+def backward_in_eval(kind: Kind) -> None:
+    module = made(kind)
+    expected = gradients(module, total(module(data())))
+    for a, b in zip(gradients(module.eval(), total(module(data()))), expected, strict=True):
+        close(a, b)
+
+
+def backward_twice(kind: Kind) -> None:
+    module = made(kind)
+    loss = total(module(data()))
+    first = torch.autograd.grad(loss, list(module.parameters()), retain_graph=True)
+    for a, b in zip(gradients(module, loss), first, strict=True):
+        assert a.equal(b)
+
+
+def copies(kind: Kind) -> None:
+    module, x = made(kind, num_layers=2), data()
+    buffer = io.BytesIO()
+    torch.save(module, buffer)
+    buffer.seek(0)
+    other = made(kind, num_layers=2)
+    other.load_state_dict(copy.deepcopy(module.state_dict()))
+    for twin in (
+        copy.deepcopy(module),
+        pickle.loads(pickle.dumps(module)),
+        torch.load(buffer, weights_only=False),
+        other,
+    ):
+        assert twin(x)[0].equal(module(x)[0])
+
+
+def dtypes(kind: Kind) -> None:
+    expected = made(kind)(data())[0].float()
+    for dtype, error in ((torch.float32, 1e-5), (torch.bfloat16, 3e-2), (torch.float16, 3e-3)):
+        output, (h, c) = made(kind).to(dtype)(data().to(dtype))
+        assert output.dtype == h.dtype == c.dtype == dtype
+        assert_close(output.float(), expected, rtol=error, atol=error)
+
+
+def autocast(kind: Kind) -> None:
+    module = made(kind, dtype=torch.float32)
+    expected = module(data().float())[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        output, (h, _) = module(data().float())
+    assert output.dtype == h.dtype == torch.bfloat16
+    assert_close(output.float(), expected, rtol=3e-2, atol=3e-2)
+    output.float().sum().backward()
+    assert all(param.grad.dtype == torch.float32 for param in module.parameters())
+
+
+def autocast_keeps_cells_wide(kind: Kind) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        _, states = made(kind, dtype=torch.float32)(data().float())
+        assert states[1].dtype == torch.float32
+        made(kind, dtype=torch.float32)(data().float(), states)
+
+
+def meta_device(kind: Kind) -> None:
+    output, _ = made(kind, device="meta")(data().to("meta"))
+    assert output.shape == (T, B, H)
+
+
+def functional_call(kind: Kind) -> None:
+    module, x = made(kind), data()
+    double = {name: 2 * param for name, param in module.named_parameters()}
+    expected = copy.deepcopy(module)
+    expected.load_state_dict(double)
+    close(torch.func.functional_call(module, double, (x,))[0], expected(x)[0])
+
+
+def frozen_parts(kind: Kind) -> None:
+    module, x = made(kind), data().requires_grad_()
+    expected = torch.autograd.grad(total(module(x)), [module.weight_hh_l0, x])
+    module.requires_grad_(False)
+    module.weight_hh_l0.requires_grad_()
+    found = torch.autograd.grad(total(module(x)), [module.weight_hh_l0, x])
+    close(found[0], expected[0])
+    close(found[1], expected[1])
+    module.requires_grad_(False)
+    close(torch.autograd.grad(total(module(x)), x)[0], expected[1])
+    assert not module(x.detach())[0].requires_grad
+
+
+def parametrized_weights(kind: Kind) -> None:
+    module = made(kind)
+    value = module.weight_hh_l0.detach().clone()
+    parametrizations.weight_norm(module, "weight_hh_l0")
+    close(module.weight_hh_l0, value)
+    total(module(data())).backward()
+    assert module.parametrizations.weight_hh_l0.original1.grad.norm() > 0
+    parametrize.remove_parametrizations(module, "weight_hh_l0")
+    copy.deepcopy(module)(data())
+
+
+def threads(kind: Kind) -> None:
+    module = made(kind, num_layers=2)
+    expected, found = total(module(data())), {}
+
+    def work(i: int) -> None:
+        for _ in range(5):
+            found[i] = total(module(data()))
+            found[i].backward()
+
+    workers = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert all(found[i].equal(expected) for i in range(4))
+
+
+def inference_mode(kind: Kind) -> None:
+    module = made(kind)
+    with torch.inference_mode():
+        close(module(data())[0].clone(), module(data())[0])
+
+
+def layouts_of_memory(kind: Kind) -> None:
+    module, x = made(kind), data(IN, B, T).permute(2, 1, 0)
+    output, _ = module(x)
+    close(output, module(x.contiguous())[0])
+    output.sum().backward()  # an expanded gradient
+
+
+def inputs_changed_after_use(kind: Kind) -> None:
+    module, x = made(kind), data()
+    output, _ = module(x)
+    with torch.no_grad():
+        x.zero_()
+    with pytest.raises(RuntimeError, match="inplace"):  # rather than the gradient of other values
+        output.sum().backward()
+
+
+def _as_function(kind: Kind) -> tuple[Callable[..., Any], tuple[Tensor, ...]]:
+    module = made(kind, proj_size=2)
+    names = [name for name, _ in module.named_parameters()]
+    values = [param.detach().clone().requires_grad_() for param in module.parameters()]
+    states = data(1, B, 2).requires_grad_(), (data(1, B, H) * 2).requires_grad_()
+
+    def call(x: Tensor, h: Tensor, c: Tensor, *params: Tensor) -> tuple[Tensor, ...]:
+        output, last = torch.func.functional_call(module, dict(zip(names, params, strict=True)), (x, (h, c)))
+        return output, *last
+
+    return call, (data(3, B, IN).requires_grad_(), *states, *values)
+
+
+def gradcheck(kind: Kind) -> None:
+    assert torch.autograd.gradcheck(*_as_function(kind))
+
+
+def gradgradcheck(kind: Kind) -> None:
+    assert torch.autograd.gradgradcheck(*_as_function(kind), fast_mode=True)
+
+
+def _scalar(kind: Kind) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+    module = made(kind)
+    return lambda x: total(module(x)), data()
+
+
+def jacrev(kind: Kind) -> None:
+    f, x = _scalar(kind)
+    leaf = x.clone().requires_grad_()
+    close(torch.func.jacrev(f)(x), torch.autograd.grad(f(leaf), leaf)[0])
+
+
+def jvp(kind: Kind) -> None:
+    f, x = _scalar(kind)
+    close(torch.func.jvp(f, (x,), (x.cos(),))[1], (torch.func.jacrev(f)(x) * x.cos()).sum())
+
+
+def dual_numbers_without_grad(kind: Kind) -> None:
+    f, x = _scalar(kind)
+    expected = (torch.func.grad(f)(x) * x.cos()).sum()
+    with torch.no_grad(), forward_ad.dual_level():
+        close(forward_ad.unpack_dual(f(forward_ad.make_dual(x, x.cos()))).tangent, expected)
+
+
+def jacfwd(kind: Kind) -> None:
+    f, x = _scalar(kind)
+    close(torch.func.jacfwd(f)(x), torch.func.jacrev(f)(x))
+
+
+def hessian(kind: Kind) -> None:
+    f, x = _scalar(kind)
+    close(torch.func.hessian(f)(x), torch.autograd.functional.hessian(f, x))
+
+
+def vmap(kind: Kind) -> None:
+    module, xs = made(kind, num_layers=2, bidirectional=True), data(3, T, B, IN)
+    found = torch.vmap(lambda x: module(x)[0])(xs)
+    close(found, torch.stack([module(x)[0] for x in xs]))
+
+
+def vmap_over_weights(kind: Kind) -> None:
+    modules = [kind(IN, H, dtype=torch.float64) for _ in range(3)]
+    params, buffers = torch.func.stack_module_state(modules)
+    x = data()
+    found = torch.vmap(lambda p: torch.func.functional_call(modules[0], (p, buffers), (x,))[0])(params)
+    close(found, torch.stack([module(x)[0] for module in modules]))
+
+
+def gradients_per_sample(kind: Kind) -> None:
+    module, xs = made(kind, num_layers=2), data(3, T, IN)
+    params = dict(module.named_parameters())
+
+    def loss(params: dict[str, Tensor], x: Tensor) -> Tensor:
+        return total(torch.func.functional_call(module, params, (x,)))
+
+    found = torch.vmap(torch.func.grad(loss), (None, 0))(params, xs)
+    for i, x in enumerate(xs):
+        for a, b in zip(found.values(), gradients(module, total(module(x))), strict=True):
+            close(a[i], b)
+
+
+def _trains_in_one_graph(kind: Kind, backend: str) -> None:
+    torch._dynamo.reset()
+    module = made(kind, num_layers=2, bidirectional=True)
+    counter = torch._dynamo.testing.CompileCounterWithBackend(backend)
+    compiled = torch.compile(module, backend=counter, fullgraph=True, dynamic=True)
+    first = 0
+    for steps, batch in ((4, 2), (7, 2), (9, 3), (30, 5)):
+        x = data(steps, batch, IN)
+        found, expected = total(compiled(x)), total(module(x))
+        close(found, expected)
+        for a, b in zip(gradients(module, found), gradients(module, expected), strict=True):
+            close(a, b)
+        first = first or counter.frame_count  # torch may start over once while it captures the first
+        assert counter.frame_count == first
+
+
+def one_graph_aot_eager(kind: Kind) -> None:
+    _trains_in_one_graph(kind, "aot_eager")
+
+
+def one_graph_inductor(kind: Kind) -> None:
+    _trains_in_one_graph(kind, "inductor")
+
+
+def packed_in_one_graph(kind: Kind) -> None:
+    torch._dynamo.reset()
+    module, packed = (
+        made(kind, bidirectional=True),
+        pack_sequence([data(n, IN) for n in (2, 5, 3)], enforce_sorted=False),
+    )
+    compiled = torch.compile(lambda p: module(p)[0].data, backend="aot_eager", fullgraph=True)
+    close(compiled(packed), module(packed)[0].data)
+
+
+def _exports(kind: Kind, *, strict: bool) -> None:
+    module = made(kind, num_layers=2, bidirectional=True)
+    dims = {0: torch.export.Dim("T", min=2, max=1000), 1: torch.export.Dim("B", min=2, max=1000)}
+    program = torch.export.export(module, (data(),), dynamic_shapes=(dims,), strict=strict)
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    buffer.seek(0)
+    loaded = torch.export.load(buffer).module()
+    for shape in ((9, 4, IN), (2, 7, IN)):
+        close(loaded(data(*shape))[0], module(data(*shape))[0])
+
+
+def exports(kind: Kind) -> None:
+    _exports(kind, strict=False)
+
+
+def exports_strictly(kind: Kind) -> None:
+    _exports(kind, strict=True)
+
+
+def forward_mode_is_never_dropped(kind: Kind) -> None:
+    """In a captured graph it is right or raises."""
+    program = torch.export.export(made(kind), (data(),)).module()
+    f, x = _scalar(kind)
+    expected = torch.func.jvp(f, (x,), (x.cos(),))[1]
+    try:
+        found = torch.func.jvp(lambda x: total(program(x)), (x,), (x.cos(),))[1]
+    except (NotImplementedError, RuntimeError):
+        return
+    close(found, expected)
+
+
+def packed_of_another_width_is_refused(kind: Kind) -> None:
+    with pytest.raises(RuntimeError):
+        made(kind, dtype=torch.float32)(pack_sequence([data(T, IN + 1).float()]))
+
+
+CONTRACT: dict[str, Callable[[Kind], None]] = {
+    check.__name__: check
+    for check in (
+        forms_of_input,
+        packed_equals_each_alone,
+        states_carry_on,
+        states_are_tensors_of_their_own,
+        no_batch,
+        no_steps,
+        dropout_between_layers,
+        backward_in_eval,
+        backward_twice,
+        copies,
+        dtypes,
+        autocast,
+        autocast_keeps_cells_wide,
+        meta_device,
+        functional_call,
+        frozen_parts,
+        parametrized_weights,
+        threads,
+        inference_mode,
+        layouts_of_memory,
+        inputs_changed_after_use,
+        gradcheck,
+        gradgradcheck,
+        jacrev,
+        jvp,
+        dual_numbers_without_grad,
+        jacfwd,
+        hessian,
+        vmap,
+        vmap_over_weights,
+        gradients_per_sample,
+        one_graph_aot_eager,
+        one_graph_inductor,
+        packed_in_one_graph,
+        exports,
+        exports_strictly,
+        forward_mode_is_never_dropped,
+        packed_of_another_width_is_refused,
+    )
+}

@@ -1,0 +1,54 @@
+"""Every recurrent module keeps the contract; torch's own breaks it where it is known to. An unlisted module fails."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+from torch import nn
+
+from gradguard import nn as gnn
+from gradguard.nn import AbstractRecurrent
+from tests.contracts.recurrent import CONTRACT, MODULES
+
+TORCH_BREAKS = {
+    "no_steps",
+    "autocast_keeps_cells_wide",
+    "vmap",
+    "vmap_over_weights",
+    "gradients_per_sample",
+    "one_graph_aot_eager",
+    "one_graph_inductor",
+    "packed_in_one_graph",
+    "exports",
+    "exports_strictly",
+    "packed_of_another_width_is_refused",
+}
+pytestmark = pytest.mark.filterwarnings("ignore")  # torch's own, of compilers and exporters
+
+
+def test_every_public_module_is_under_contract() -> None:
+    public = {c for _, c in inspect.getmembers(gnn, inspect.isclass) if issubclass(c, AbstractRecurrent)}
+    assert {c for c in public if not inspect.isabstract(c) and c is not AbstractRecurrent} == set(MODULES.values())
+
+
+@pytest.mark.parametrize("check", CONTRACT)
+@pytest.mark.parametrize("module", MODULES)
+def test_the_contract_holds(module: str, check: str) -> None:
+    CONTRACT[check](MODULES[module])
+
+
+@pytest.mark.parametrize("check", CONTRACT)
+def test_torch_keeps_it_but_for_what_is_listed(check: str) -> None:
+    if check not in TORCH_BREAKS:
+        CONTRACT[check](nn.LSTM)
+        return
+    with pytest.raises(Exception):  # noqa: B017, PT011  # whatever it is: the list says that it breaks
+        CONTRACT[check](nn.LSTM)
+
+
+def test_arguments_are_those_of_torch_in_their_order() -> None:
+    layers = ["input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional", "proj_size"]
+    for kind in MODULES.values():
+        found = [p for p in inspect.signature(kind).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+        assert [p.name for p in found] == [*layers, "device", "dtype"]

@@ -1,0 +1,131 @@
+"""Each fast kernel equals the reference on any layer, in chunks of any size, and saves what it says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gradguard import nn as gnn
+from gradguard.nn.kernels import KERNELS, choose, lstm
+from gradguard.nn.kernels.base import Layer
+from gradguard.nn.order import Order
+from gradguard.nn.recurrence import AbstractRecurrence
+
+SIZES = st.lists(st.integers(0, 4), max_size=7).map(lambda sizes: tuple(sorted(sizes, reverse=True)))
+
+
+@st.composite
+def layers(draw: st.DrawFn) -> dict[str, Any]:
+    return {
+        "name": draw(st.sampled_from([name for name, table in KERNELS.items() if "eager" in table])),
+        "sizes": draw(SIZES),
+        "reverse": draw(st.booleans()),
+        "hidden": draw(st.integers(1, 4)),
+        "project": draw(st.booleans()),
+        "bias": draw(st.booleans()),
+        "entries": draw(st.sampled_from([1, 30, 2**19])),
+        "given": draw(st.tuples(*[st.booleans()] * 4).filter(any)),
+        "frozen": draw(st.booleans()),
+    }
+
+
+def layer_of(case: dict[str, Any]) -> Layer:
+    recurrence = AbstractRecurrence.named[case["name"]]()
+    proj = 1 if case["project"] and case["hidden"] > 1 else 0
+    sizes, rows = case["sizes"], sum(case["sizes"])
+    batch = sizes[0] if sizes else 2
+    shapes = recurrence.shapes(2, case["hidden"], proj, bias=case["bias"])
+    params = {name: torch.randn(shape, dtype=torch.float64) for name, shape in shapes.items()}
+    states = tuple(torch.randn(batch, w, dtype=torch.float64) for w in recurrence.widths(case["hidden"], proj))
+    order = Order(sizes, batch, case["reverse"])
+    return Layer(recurrence, torch.randn(rows, 2, dtype=torch.float64), states, params, order)
+
+
+@given(case=layers())
+def test_the_eager_kernel_equals_the_reference(case: dict[str, Any]) -> None:
+    layer = layer_of(case)
+    before = [t.clone() for t in (layer.x, *layer.states, *layer.params.values())]
+    table = KERNELS[case["name"]]
+    eager, right = table["eager"](layer), table["reference"](layer)
+    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lstm, "ENTRIES", case["entries"])
+        outcome, expected = eager.forward(save=True), right.forward(save=True)
+        assert [(t.shape, t.dtype) for t in outcome.saved] == [(t.shape, t.dtype) for t in eager.saved()]
+        kept = [t.clone() for t in (*outcome.sequences, *outcome.saved)]
+        every = [torch.randn_like(t) for t in (*outcome.sequences, *layer.states)]
+        grads = [t if given else None for t, given in zip(every, case["given"], strict=True)]
+        needed = frozenset(list(layer.params)[::2] if case["frozen"] else ["x", *layer.params])
+        found = eager.backward(outcome, grads[:2], grads[2:], needed)
+        wanted = right.backward(expected, grads[:2], grads[2:], needed)
+    pairs = [*zip(outcome.sequences, expected.sequences, strict=True), *zip(found.states, wanted.states, strict=True)]
+    pairs += [(found.params[name], wanted.params[name]) for name in needed - {"x"}]
+    assert found.params.keys() == needed - {"x"}
+    assert (found.x is not None) == ("x" in needed)
+    if found.x is not None and wanted.x is not None:
+        pairs.append((found.x, wanted.x))
+    for a, b in pairs:
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
+    after = (layer.x, *layer.states, *layer.params.values())
+    assert all(a.equal(b) for a, b in zip(before, after, strict=True)), "an input was changed"
+    assert all(a.equal(b) for a, b in zip(kept, (*outcome.sequences, *outcome.saved), strict=True)), (
+        "what was saved, too"
+    )
+
+
+@given(sizes=SIZES, reverse=st.booleans(), rows=st.integers(0, 9))
+def test_chunks_are_all_steps_from_the_last_to_the_first(sizes: tuple[int, ...], reverse: bool, rows: int) -> None:
+    order = Order(sizes, sizes[0] if sizes else 0, reverse)
+    sequence = torch.arange(sum(sizes)).unsqueeze(1)
+    parts = order.parts(sequence)
+    steps = []
+    for chunk in order.chunks(rows):
+        steps = [*chunk.steps, *steps]
+        own = chunk.order.parts(sequence[chunk.rows])
+        assert len(own) == len(chunk.steps)
+        assert all(a.equal(parts[k]) for a, k in zip(own, chunk.steps, strict=True))
+        assert len(sequence[chunk.rows]) <= rows or len(chunk.steps) == 1
+    assert steps == list(range(len(sizes)))
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "float16"])
+def test_in_half_types_both_kernels_are_near_float32(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    dtype = getattr(torch, kind)
+    right = gnn.LayerNormLSTM(3, 8, proj_size=4)
+    x = torch.randn(6, 2, 3)
+    expected = right(x)[0]
+    expected.sum().backward()
+    for kernel in ("reference", "eager"):
+        monkeypatch.setenv("GRADGUARD_KERNEL", kernel)
+        module = gnn.LayerNormLSTM(3, 8, proj_size=4, dtype=dtype)
+        module.load_state_dict(right.state_dict())
+        output, _ = module(x.to(dtype))
+        output.sum().backward()
+        torch.testing.assert_close(output.float(), expected, rtol=3e-2, atol=3e-2)
+        for a, b in zip(module.parameters(), right.parameters(), strict=True):
+            torch.testing.assert_close(a.grad.float(), b.grad, rtol=5e-2, atol=0.1)
+
+
+def test_cells_are_kept_in_float32_while_h_is_half() -> None:
+    """With the forget gate open and 1e-3 added a step, a cell in bfloat16 would stand still at 0.5."""
+    module = gnn.LSTM(1, 1, dtype=torch.bfloat16)
+    with torch.no_grad():
+        for param in module.parameters():
+            param.zero_()
+        module.bias_ih_l0.copy_(torch.tensor([20.0, 20.0, 1e-3, 20.0]))
+    with torch.no_grad():
+        _, (_, c) = module(torch.zeros(1000, 1, 1, dtype=torch.bfloat16))
+    assert c.item() == pytest.approx(1.0, rel=1e-2)
+
+
+def test_the_choice_of_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    assert choose("lstm", cpu) is KERNELS["lstm"]["eager"]
+    monkeypatch.setenv("GRADGUARD_KERNEL", "reference")
+    assert choose("lstm", cpu) is KERNELS["lstm"]["reference"]
+    monkeypatch.setenv("GRADGUARD_KERNEL", "warp")
+    with pytest.raises(ValueError, match="GRADGUARD_KERNEL needs to be one of reference, eager, got 'warp'"):
+        gnn.LSTM(2, 2)(torch.zeros(1, 1, 2))
