@@ -88,7 +88,7 @@ def states(
     """States before the first step: as many as the cell has, and each as it should be."""
     who, n = type(module).__name__, len(shapes)
     given = (hx,) if n == 1 else hx
-    if isinstance(given, Tensor) or len(given) != n:
+    if not isinstance(given, tuple | list) or len(given) != n:
         raise RuntimeError(f"{who} needs hx to be {n} tensors, got {_described(hx)}.")
     for i, (state, shape) in enumerate(zip(given, shapes, strict=True)):
         name = "hx" if n == 1 else f"hx[{i}]"
@@ -118,7 +118,7 @@ def step(module: AbstractCell, x: Tensor, hx: Any) -> None:
     if hx is None:
         return
     given = (hx,) if len(widths) == 1 else hx
-    if isinstance(given, Tensor):
+    if not isinstance(given, tuple | list):
         raise TypeError(f"{who} needs hx to be {len(widths)} tensors, got {_described(hx)}.")
     if len(given) != len(widths):
         raise RuntimeError(f"{who} needs hx to be {len(widths)} tensors, got {_described(hx)}.")
