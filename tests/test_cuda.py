@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from gradguard import Guard
+from gradguard import nn as gnn
 from gradguard.clip import ZClip
 from gradguard.functional import norms
 from gradguard.recover import Skip
@@ -88,3 +89,34 @@ def test_clipping_and_skipping(fused: bool) -> None:
     assert guard.host_reads == (0 if fused else 30 + 2)  # a read a step, and one more for the names of a bad one
     assert guard.history["skipped"].steps.tolist() == [8, 21]
     assert guard.history["grad_norm/clipped"].high.nan_to_num().max() <= 0.1 * 1.001
+
+
+@pytest.mark.parametrize("kind", [gnn.LSTM, gnn.LayerNormLSTM, gnn.NormalizedCellLSTM])
+def test_recurrent_modules_equal_the_cpu_and_never_synchronise(kind: type[nn.Module]) -> None:
+    module = kind(5, 7, num_layers=2, bidirectional=True, proj_size=3, dtype=torch.float64)
+    there = copy.deepcopy(module).cuda()
+    x = torch.randn(6, 4, 5, dtype=torch.float64)
+    output, _ = module(x)
+    output.square().sum().backward()
+    placed = x.cuda()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        found, _ = there(placed)
+        found.square().sum().backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.testing.assert_close(found.cpu(), output, rtol=1e-9, atol=1e-10)
+    for a, b in zip(there.parameters(), module.parameters(), strict=True):
+        torch.testing.assert_close(a.grad.cpu(), b.grad, rtol=1e-9, atol=1e-10)
+
+
+def test_a_recurrent_module_under_autocast_and_in_a_graph() -> None:
+    module = gnn.LayerNormLSTM(16, 32, num_layers=2, batch_first=True).cuda()
+    x = torch.randn(4, 10, 16, device="cuda")
+    expected, _ = module(x)
+    with torch.autocast("cuda", torch.float16):
+        output, (h, c) = module(x)
+    assert (output.dtype, h.dtype, c.dtype) == (torch.float16, torch.float16, torch.float32)
+    torch.testing.assert_close(output.float(), expected, rtol=2e-2, atol=2e-2)
+    compiled = torch.compile(module, fullgraph=True, dynamic=True)
+    torch.testing.assert_close(compiled(x)[0], expected, rtol=1e-4, atol=1e-4)

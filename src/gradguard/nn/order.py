@@ -62,11 +62,11 @@ class Order(NamedTuple):
 
     def before(self, sequence_NS: Tensor, initial_BS: Tensor) -> list[Tensor]:
         """The state that each step starts from, in the order in which the steps come; views where that can be."""
-        found, last = [], initial_BS
-        for part in self.parts(sequence_NS):
-            found.append(resized(last, len(part), initial_BS))
-            last = part
-        return found
+        lasts = [initial_BS, *self.parts(sequence_NS)[:-1]] if self.sizes else []
+        if self.even:
+            return lasts
+        sizes = self.sizes[::-1] if self.reverse else self.sizes
+        return [resized(last, size, initial_BS) for last, size in zip(lasts, sizes, strict=True)]
 
     def finals(self, sequence_NS: Tensor, initial_BS: Tensor) -> Tensor:
         """Copy the state after the last step of each sequence, [B, S]."""

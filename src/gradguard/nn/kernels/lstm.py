@@ -137,11 +137,11 @@ class AbstractEagerLSTM(AbstractKernel):
         outputs = map(parts, (d_nG, d_n4H[:, :3], d_n4H[:, 3]))
         outs = none if d_nP is None else parts(d_nP)
         factors = map(parts, gradient_factors(gates_nG, tanh_nH, c_before))
+        even = self.layer.order.even
         every = list(zip(into_h, into_c, *outputs, outs, *factors, strict=True))
         for step in range(len(every) - 1, -1, -1):
             into_h_b, into_c_b, d_z, d_cell, d_out, d_p, of_cell, of_before, of_out, through = every[step]
-            rows = len(d_z)
-            d_h_b, d_c_b = (d_h, d_c) if rows == len(d_h) else (d_h[:rows], d_c[:rows])
+            d_h_b, d_c_b = (d_h, d_c) if even else (d_h[: d_z.shape[0]], d_c[: d_z.shape[0]])
             if into_h_b is not None:
                 d_h_b += into_h_b
             if into_c_b is not None:
