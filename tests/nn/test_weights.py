@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, parametrize
 from torch.nn.utils.rnn import pack_sequence
 
 from gradguard import GradGuardWarning
@@ -188,3 +188,21 @@ def test_states_at_every_step(kind: str) -> None:
 def test_dropout_without_a_second_layer_warns() -> None:
     with pytest.warns(GradGuardWarning, match="drops nothing: it acts between layers, and num_layers is 1"):
         gnn.LSTM(2, 3, dropout=0.5)
+
+
+class Counting(nn.Module):
+    """A parametrization that changes at each use, as spectral norm's does in training."""
+
+    uses = 0
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        type(self).uses += 1
+        return weight
+
+
+def test_each_weight_is_read_once_a_forward_pass() -> None:
+    module = gnn.LayerNormLSTM(3, 4, num_layers=2)
+    parametrize.register_parametrization(module, "weight_hh_l1", Counting())
+    Counting.uses = 0
+    module(torch.randn(5, 2, 3))
+    assert Counting.uses == 1

@@ -107,9 +107,11 @@ class AbstractRecurrent(nn.Module):
         """
         checks.sequence(self, input)
         rows, form = rows_of(input, batch_first=self.batch_first)
-        checks.rows(self, rows)
+        layers = [{name: getattr(self, full) for name, full in names.items()} for names in self._layers]
+        checks.rows(self, rows, layers[0]["weight_ih"])
         amp = checks.autocast_dtype(rows)
-        rows = rows if amp is None else rows.to(amp)
+        if amp is not None:
+            rows, layers = rows.to(amp), [_weights_cast(params, amp) for params in layers]
         states = self._states(rows, hx, form)
         batch_sizes = None if form.packed is None else form.packed.batch_sizes
         directions, seen, finals = 2 if self.bidirectional else 1, [], []
@@ -120,7 +122,7 @@ class AbstractRecurrent(nn.Module):
                     self.recurrence,
                     rows,
                     [state[k] for state in states],
-                    self._params(k, amp),
+                    layers[k],
                     batch_sizes=batch_sizes,
                     reverse=k % directions == 1,
                 )
@@ -131,30 +133,21 @@ class AbstractRecurrent(nn.Module):
             if self.dropout and self.training and layer < self.num_layers - 1:
                 rows = dropout(rows, self.dropout)
         narrow = None if amp is not None else rows.dtype
-        last_states = tuple(self._leave(torch.stack(each), form, narrow) for each in zip(*finals, strict=True))
+        last_states = tuple(_cast(form.leave(torch.stack(each)), narrow) for each in zip(*finals, strict=True))
         output = form.restore(rows), last_states if len(last_states) > 1 else last_states[0]
         if not return_states:
             return output
         every = (tuple(form.restore(_cast(rows, narrow)) for rows in each) for each in zip(*seen, strict=True))
         return *output, AllStates(*every)
 
-    def _params(self, k: int, amp: torch.dtype | None) -> dict[str, Tensor]:
-        found = {name: getattr(self, full) for name, full in self._layers[k].items()}
-        if amp is None:
-            return found
-        return {name: value.to(amp) if name.startswith("weight_") else value for name, value in found.items()}
-
     def _states(self, rows: Tensor, hx: Any, form: Form) -> list[Tensor]:
         dtypes = [rows.dtype, *(wide(rows.dtype) for _ in self._widths[1:])]
         count = len(self._layers)
+        shapes = [(count, form.batch, width) for width in self._widths]
         if hx is None:
-            shapes = [(count, form.batch, width) for width in self._widths]
             return [rows.new_zeros(s, dtype=dtype) for s, dtype in zip(shapes, dtypes, strict=True)]
-        given = checks.states(self, hx, rows, form, [(count, form.batch, width) for width in self._widths])
+        given = checks.states(self, hx, rows, form, shapes)
         return [form.enter(state).to(dtype) for state, dtype in zip(given, dtypes, strict=True)]
-
-    def _leave(self, state: Tensor, form: Form, dtype: torch.dtype | None) -> Tensor:
-        return _cast(form.leave(state), dtype)
 
     def extra_repr(self) -> str:
         """Write the arguments that are not the default."""
@@ -169,6 +162,10 @@ class AbstractRecurrent(nn.Module):
         }
         parts += [f"{name}={value}" for name, usual in plain.items() if (value := getattr(self, name)) != usual]
         return ", ".join(parts + self.recurrence.described())
+
+
+def _weights_cast(params: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    return {name: value.to(dtype) if name.startswith("weight_") else value for name, value in params.items()}
 
 
 def _cast(t: Tensor, dtype: torch.dtype | None) -> Tensor:

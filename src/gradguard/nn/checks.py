@@ -72,9 +72,9 @@ def autocast_dtype(like: Tensor) -> torch.dtype | None:
     return torch.get_autocast_dtype(device) if like.dtype in (torch.float32, torch.bfloat16, torch.float16) else None
 
 
-def rows(module: AbstractRecurrent, x: Tensor) -> None:
+def rows(module: AbstractRecurrent, x: Tensor, weight: Tensor) -> None:
     """Width, dtype and device of the input are those of the weights."""
-    who, weight = type(module).__name__, module.all_weights[0][0]
+    who = type(module).__name__
     if x.shape[-1] != module.input_size:
         raise RuntimeError(
             f"{who}: input.size(-1) must be equal to input_size. Expected {module.input_size}, got {x.shape[-1]}."

@@ -1,7 +1,7 @@
 """The forms in which a sequence comes in, and in which its states go out again.
 
-Shape legend: T = time, B = batch, N = rows of all steps, I = input, S = width of what comes
-out, L = layers times directions.
+Shape legend: T = time, B = batch, N = rows of all steps, I = input, S = width of
+what comes out, L = layers times directions.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-Sequence = Tensor | PackedSequence
+SequenceLike = Tensor | PackedSequence
 
 
 class Form(NamedTuple):
@@ -31,7 +31,7 @@ class Form(NamedTuple):
     batch_first: bool = False
     packed: PackedSequence | None = None
 
-    def restore(self, rows_NS: Tensor) -> Sequence:
+    def restore(self, rows_NS: Tensor) -> SequenceLike:
         """Put rows of all steps into that form."""
         if self.packed is not None:
             return PackedSequence(
@@ -55,7 +55,7 @@ class Form(NamedTuple):
         return state if self.batched else state.squeeze(1)
 
 
-def rows_of(sequence: Sequence, *, batch_first: bool) -> tuple[Tensor, Form]:
+def rows_of(sequence: SequenceLike, *, batch_first: bool) -> tuple[Tensor, Form]:
     """Lay all steps' rows under one another, [N, I]; the caller has seen to it that a tensor has 2 or 3 dimensions."""
     if isinstance(sequence, PackedSequence):
         order = sequence.sorted_indices

@@ -55,7 +55,8 @@ class Call(NamedTuple):
 
     def reference(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Each state at every step, and each after the last: differentiable in every way."""
-        sequences, finals = run(self.layer(tensors))
+        with _without_autocast(tensors[0].device.type):
+            sequences, finals = run(self.layer(tensors))
         return *sequences, *finals
 
 
