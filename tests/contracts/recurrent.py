@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import io
 import pickle
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -93,12 +93,13 @@ def states_carry_on(kind: Kind) -> None:
 
 
 def states_are_tensors_of_their_own(kind: Kind) -> None:
-    output, (h, c) = made(kind)(data())
-    before = output.detach().clone(), c.detach().clone()
-    with torch.no_grad():
-        h.zero_()
-        c.zero_()
-    close(output, before[0])
+    for x in (data(), data(1, B, IN)):
+        output, (h, c) = made(kind)(x)
+        before = output.detach().clone()
+        with torch.no_grad():
+            h.zero_()
+            c.zero_()
+        close(output, before)
 
 
 def no_batch(kind: Kind) -> None:
@@ -108,16 +109,18 @@ def no_batch(kind: Kind) -> None:
 
 
 def no_steps(kind: Kind) -> None:
-    module, states = made(kind, bidirectional=True, num_layers=2), (data(4, B, H), data(4, B, H) * 2)
+    module = made(kind, bidirectional=True, num_layers=2)
+    states = data(4, B, H).requires_grad_(), (data(4, B, H) * 2).requires_grad_()
     output, (h, c) = module(data(0, B, IN), states)
     assert output.shape == (0, B, 2 * H)
     close(h, states[0])
     close(c, states[1])
+    (grad,) = torch.autograd.grad((h * c.detach()).sum(), states[0])
+    close(grad, states[1])
 
 
 def dropout_between_layers(kind: Kind) -> None:
     module, x = made(kind, num_layers=2, dropout=1.0), data()
-    assert not module(x)[0].equal(module(2 * x)[0]) or bool((module(x)[0] == module(3 * x)[0]).all())
     close(module(x)[0], module(5 * x)[0])  # the second layer sees zeros
     module.eval()
     assert not torch.allclose(module(x)[0], module(5 * x)[0])
@@ -219,25 +222,17 @@ def parametrized_weights(kind: Kind) -> None:
 
 def threads(kind: Kind) -> None:
     module = made(kind, num_layers=2)
-    expected, found = total(module(data())), {}
-
-    def work(i: int) -> None:
-        for _ in range(5):
-            found[i] = total(module(data()))
-            found[i].backward()
-
-    workers = [threading.Thread(target=work, args=(i,)) for i in range(4)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert all(found[i].equal(expected) for i in range(4))
+    expected = gradients(module, total(module(data())))
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(lambda _: gradients(module, total(module(data()))), range(16)):
+            assert all(a.equal(b) for a, b in zip(found, expected, strict=True))
 
 
 def inference_mode(kind: Kind) -> None:
     module = made(kind)
     with torch.inference_mode():
-        close(module(data())[0].clone(), module(data())[0])
+        found = module(data())[0].clone()
+    close(found, module(data())[0].detach())
 
 
 def layouts_of_memory(kind: Kind) -> None:
@@ -310,6 +305,84 @@ def hessian(kind: Kind) -> None:
     close(torch.func.hessian(f)(x), torch.autograd.functional.hessian(f, x))
 
 
+def reverse_over_forward(kind: Kind) -> None:
+    f, x = _scalar(kind)
+    close(torch.func.jacrev(torch.func.jacfwd(f))(x), torch.autograd.functional.hessian(f, x))
+    module, t = made(kind), x.cos()
+    (found,) = torch.autograd.grad(torch.func.jvp(lambda x: total(module(x)), (x,), (t,))[1], module.weight_hh_l0)
+    leaf = x.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(total(module(leaf)), leaf, create_graph=True)
+    (expected,) = torch.autograd.grad((slope * t).sum(), module.weight_hh_l0)
+    close(found, expected)
+
+
+def forward_over_forward_is_right_or_raises(kind: Kind) -> None:
+    f, x = _scalar(kind)
+    try:
+        found = torch.func.jacfwd(torch.func.jacfwd(f))(x)
+    except NotImplementedError:
+        return
+    close(found, torch.autograd.functional.hessian(f, x))
+
+
+def third_derivatives(kind: Kind) -> None:
+    f, x = _scalar(kind)
+    t = x.cos()
+
+    def second(s: Tensor) -> Tensor:
+        """Of the loss along a line, twice back."""
+        (first,) = torch.autograd.grad(f(x + s * t), s, create_graph=True)
+        return torch.autograd.grad(first, s, create_graph=True)[0]
+
+    at = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    (found,) = torch.autograd.grad(second(at), at)
+    low, high = (second(torch.tensor(s, dtype=torch.float64, requires_grad=True)) for s in (-1e-4, 1e-4))
+    assert_close(found, ((high - low) / 2e-4).detach(), rtol=1e-5, atol=1e-6)
+
+
+def batched_gradients(kind: Kind) -> None:
+    module, x = made(kind), data(2, 1, IN)
+    f = lambda x: module(x)[0]  # noqa: E731
+    close(torch.autograd.functional.jacobian(f, x, vectorize=True), torch.autograd.functional.jacobian(f, x))
+
+
+def outputs_without_a_gradient(kind: Kind) -> None:
+    class Stop(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> None:
+            return None
+
+    module = made(kind)
+    Stop.apply(module(data())[0]).sum().backward(create_graph=True)
+    assert all(param.grad is None for param in module.parameters())
+
+
+def backward_under_autocast(kind: Kind) -> None:
+    """Autocast is for the forward pass; what was computed without it has the gradients of that."""
+    module = made(kind, dtype=torch.float32, proj_size=2)
+    expected, loss = gradients(module, total(module(data().float()))), total(module(data().float()))
+    with torch.autocast("cpu", torch.bfloat16):
+        for a, b in zip(gradients(module, loss), expected, strict=True):
+            close(a, b)
+
+
+def second_backward_under_autocast(kind: Kind) -> None:
+    module = made(kind, dtype=torch.float32)
+
+    def penalty(*, autocast: bool) -> Tensor:
+        x = data().float().requires_grad_()
+        (grad,) = torch.autograd.grad(module(x)[0].square().sum(), x, create_graph=True)
+        loss = grad.square().sum()
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            return torch.autograd.grad(loss, module.weight_hh_l0)[0]
+
+    assert_close(penalty(autocast=True), penalty(autocast=False), rtol=1e-5, atol=1e-6)
+
+
 def vmap(kind: Kind) -> None:
     module, xs = made(kind, num_layers=2, bidirectional=True), data(3, T, B, IN)
     found = torch.vmap(lambda x: module(x)[0])(xs)
@@ -322,6 +395,12 @@ def vmap_over_weights(kind: Kind) -> None:
     x = data()
     found = torch.vmap(lambda p: torch.func.functional_call(modules[0], (p, buffers), (x,))[0])(params)
     close(found, torch.stack([module(x)[0] for module in modules]))
+
+
+def vmap_with_frozen_weights(kind: Kind) -> None:
+    module, xs = made(kind).requires_grad_(False), data(3, T, B, IN)
+    found = torch.func.grad(lambda xs: torch.vmap(lambda x: total(module(x)))(xs).sum())(xs)
+    close(found, torch.stack([torch.func.grad(lambda x: total(module(x)))(x) for x in xs]))
 
 
 def gradients_per_sample(kind: Kind) -> None:
@@ -363,12 +442,37 @@ def one_graph_inductor(kind: Kind) -> None:
 
 def packed_in_one_graph(kind: Kind) -> None:
     torch._dynamo.reset()
-    module, packed = (
-        made(kind, bidirectional=True),
-        pack_sequence([data(n, IN) for n in (2, 5, 3)], enforce_sorted=False),
+    module = made(kind, bidirectional=True)
+    compiled = torch.compile(lambda p: module(p)[0].data, backend="aot_eager", fullgraph=True, dynamic=True)
+    for lengths, in_order in (((2, 5, 3), False), ((4, 4, 1, 7), False), ((6, 2), True)):
+        packed = pack_sequence([data(n, IN) for n in lengths], enforce_sorted=in_order)
+        found, expected = compiled(packed).sin().sum(), module(packed)[0].data.sin().sum()
+        close(found, expected)
+        for a, b in zip(gradients(module, found), gradients(module, expected), strict=True):
+            close(a, b)
+
+
+def layouts_of_memory_in_a_graph(kind: Kind) -> None:
+    """Inductor believes the strides that an operator promises."""
+    torch._dynamo.reset()
+    module = made(kind)
+    module.weight_hh_l0 = nn.Parameter(module.weight_hh_l0.detach().t().contiguous().t())
+    compiled = torch.compile(module, fullgraph=True)
+    x, h = data(IN, B, T).permute(2, 1, 0).requires_grad_(), data(1, H, B).transpose(1, 2).requires_grad_()
+    inputs = [x, h, *module.parameters()]
+    found, expected = (
+        (f(x, (h, 2 * h.detach()))[1][0] * data(1, H, B).transpose(1, 2)).sum() for f in (compiled, module)
     )
-    compiled = torch.compile(lambda p: module(p)[0].data, backend="aot_eager", fullgraph=True)
-    close(compiled(packed), module(packed)[0].data)
+    for a, b in zip(torch.autograd.grad(found, inputs), torch.autograd.grad(expected, inputs), strict=True):
+        close(a, b)
+
+
+def gradients_of_a_graph_captured_without(kind: Kind) -> None:
+    module = made(kind)
+    with torch.no_grad():
+        program = torch.export.export(module, (data(),)).module()
+    x = data().requires_grad_()
+    close(torch.autograd.grad(total(program(x)), x)[0], torch.autograd.grad(total(module(x)), x)[0])
 
 
 def _exports(kind: Kind, *, strict: bool) -> None:
@@ -439,12 +543,22 @@ CONTRACT: dict[str, Callable[[Kind], None]] = {
         dual_numbers_without_grad,
         jacfwd,
         hessian,
+        reverse_over_forward,
+        forward_over_forward_is_right_or_raises,
+        third_derivatives,
+        batched_gradients,
+        outputs_without_a_gradient,
+        backward_under_autocast,
+        second_backward_under_autocast,
         vmap,
         vmap_over_weights,
+        vmap_with_frozen_weights,
         gradients_per_sample,
         one_graph_aot_eager,
         one_graph_inductor,
         packed_in_one_graph,
+        layouts_of_memory_in_a_graph,
+        gradients_of_a_graph_captured_without,
         exports,
         exports_strictly,
         forward_mode_is_never_dropped,

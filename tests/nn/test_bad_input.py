@@ -139,6 +139,20 @@ def test_arguments_of_ours(options: dict[str, Any], error: type[Exception], mess
             kind(4, 6, **options)
 
 
+def test_a_packed_sequence_with_other_batch_sizes_than_rows() -> None:
+    broken = PACKED._replace(batch_sizes=torch.tensor([2, 2]))
+    with pytest.raises(ValueError, match="A PackedSequence needs a row of data for each step: 4, got 8"):
+        gnn.LSTM(4, 6)(broken)
+
+
+def test_cells_name_what_is_no_tensor() -> None:
+    cell = gnn.LSTMCell(4, 6)
+    with pytest.raises(TypeError, match=r"LSTMCell needs hx\[0\] to be a tensor, got NoneType"):
+        cell(X[0], (None, S[0]))
+    with pytest.raises(TypeError, match="LSTMCell needs input to be a tensor, got list"):
+        cell([1.0])
+
+
 def test_without_biases_there_is_no_forget_bias_to_set() -> None:
     assert not any(name.startswith("bias") for name, _ in gnn.LayerNormLSTM(4, 6, bias=False).named_parameters())
 

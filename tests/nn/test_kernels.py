@@ -129,3 +129,37 @@ def test_the_choice_of_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRADGUARD_KERNEL", "warp")
     with pytest.raises(ValueError, match="GRADGUARD_KERNEL needs to be one of reference, eager, got 'warp'"):
         gnn.LSTM(2, 2)(torch.zeros(1, 1, 2))
+
+
+@pytest.mark.parametrize("kernel", ["reference", "eager"])
+def test_the_operators_pass_torchs_own_check(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADGUARD_KERNEL", kernel)
+    for steps in (0, 3):
+        module = gnn.LayerNormLSTM(2, 3, dtype=torch.float64)
+        params = dict(module.named_parameters())
+        names = ",".join(name.removesuffix("_l0") for name in params)
+        x = torch.randn(2, 2 * steps, dtype=torch.float64).t().requires_grad_()
+        states = [torch.randn(3, 2, dtype=torch.float64).t().requires_grad_() for _ in range(2)]
+        given = (module.recurrence.spec, names, 2, None, True, True, [x, *states, *params.values()])
+        torch.library.opcheck(torch.ops.gradguard.recurrence.default, given)
+
+
+def test_the_reference_trains_in_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADGUARD_KERNEL", "reference")
+    torch._dynamo.reset()
+    module, x = gnn.LSTM(2, 3, dtype=torch.float64), torch.randn(4, 2, 2, dtype=torch.float64)
+    compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
+    pairs = [torch.autograd.grad(f(x)[0].square().sum(), list(module.parameters())) for f in (compiled, module)]
+    for found, right in zip(*pairs, strict=True):
+        torch.testing.assert_close(found, right)
+
+
+@pytest.mark.parametrize("kernel", ["reference", "eager"])
+def test_no_steps(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADGUARD_KERNEL", kernel)
+    h, c = torch.randn(1, 2, 3, requires_grad=True), torch.randn(1, 2, 3, requires_grad=True)
+    output, last = gnn.LSTM(2, 3)(torch.randn(0, 2, 2), (h, c))
+    assert output.shape == (0, 2, 3)
+    grads = torch.autograd.grad((last[0] * 2 + last[1] * 3).sum(), (h, c))
+    assert grads[0].equal(torch.full_like(h, 2.0))
+    assert grads[1].equal(torch.full_like(c, 3.0))

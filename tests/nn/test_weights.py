@@ -113,6 +113,13 @@ def test_from_torch_reads_parametrized_weights_and_options_of_ours() -> None:
     assert repr(ours) == "LayerNormLSTM(4, 6, forget_bias=None, eps=0.001)"
 
 
+@pytest.mark.parametrize("settings", [{"forget_bias": 3.0}, {"num_layers": 1}, {"proj_size": 0}, {"device": "meta"}])
+def test_from_torch_decides_what_torch_has_decided(settings: dict[str, Any]) -> None:
+    name = next(iter(settings))
+    with pytest.raises(TypeError, match=f"LayerNormLSTM.from_torch takes {name} from the torch.nn.LSTM: set it there"):
+        gnn.LayerNormLSTM.from_torch(nn.LSTM(2, 3), **settings)
+
+
 def test_from_torch_of_something_else() -> None:
     with pytest.raises(TypeError, match=r"LSTM.from_torch needs a torch.nn.LSTM, got GRU"):
         gnn.LSTM.from_torch(nn.GRU(2, 3))
@@ -146,6 +153,28 @@ def test_the_cell_equals_torchs() -> None:
     assert list(bare.state_dict()) == list(nn.LSTMCell(3, 8, bias=False).state_dict())
     assert repr(bare) == "LSTMCell(3, 8, bias=False)"
     assert bare.bfloat16()(x.bfloat16())[1].dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_cells_keep_c_wide_within_half_types(kind: str) -> None:
+    cell = CELLS[kind](3, 4, dtype=torch.bfloat16)
+    x, h, c = torch.randn(2, 3).bfloat16(), torch.zeros(2, 4).bfloat16(), torch.randn(2, 4)
+    h_new, c_new = cell(x, (h, c))  # c may be wider, and then comes out so
+    assert (h_new.dtype, c_new.dtype) == (torch.bfloat16, torch.float32)
+    wide = CELLS[kind](3, 4)
+    wide.load_state_dict(cell.float().state_dict())
+    torch.testing.assert_close(c_new, wide(x.float(), (h.float(), c))[1], rtol=3e-2, atol=3e-2)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert wide(x.float())[1].dtype == torch.float32
+
+
+def test_a_replica_of_data_parallel_is_called() -> None:
+    for module, x in ((gnn.LSTM(3, 4), torch.randn(5, 2, 3)), (gnn.LSTMCell(3, 4), torch.randn(2, 3))):
+        replica = module._replicate_for_data_parallel()
+        for name, param in module.named_parameters():
+            setattr(replica, name, param * 1)
+        replica._parameters = {}
+        torch.testing.assert_close(replica(x)[0], module(x)[0])
 
 
 def test_repr_is_torchs() -> None:
@@ -183,6 +212,13 @@ def test_states_at_every_step(kind: str) -> None:
     assert packed_states.c[3].data.shape == (6, 4)
     assert packed_states.c[3].sorted_indices.equal(packed.sorted_indices)
     assert module(torch.randn(5, 3), return_states=True)[2].h[0].shape == (5, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        states = module(x, return_states=True)[2]
+    assert (states.h[0].dtype, states.c[0].dtype) == (torch.bfloat16, torch.float32)
+    half = module.bfloat16()
+    output, last, states = half(x.bfloat16(), return_states=True)
+    assert states.c[0].dtype == last[1].dtype == torch.bfloat16
+    assert half(x.bfloat16(), (last[0], last[1].float()))[0].dtype == torch.bfloat16
 
 
 def test_dropout_without_a_second_layer_warns() -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import layer_norm, linear
+from torch.nn.functional import linear
 
 Step = Callable[..., tuple[Tensor, ...]]
 
@@ -157,7 +157,7 @@ def unroll(
             seen[i].append(state)
             now[i] = state if rows == len(now[i]) else torch.cat([state, now[i][rows:]])
     in_time = [parts[::-1] if reverse else parts for parts in seen]
-    return [torch.cat(parts) if parts else state[:0] for parts, state in zip(in_time, states, strict=True)], now
+    return [torch.cat(parts) if parts else state[:0].clone() for parts, state in zip(in_time, states, strict=True)], now
 
 
 def _summed(like: Tensor, x: Tensor, h: Tensor, bias_ih: Tensor | None, bias_hh: Tensor | None) -> Tensor:
@@ -166,7 +166,10 @@ def _summed(like: Tensor, x: Tensor, h: Tensor, bias_ih: Tensor | None, bias_hh:
 
 
 def _norm(x: Tensor, gain: Tensor, shift: Tensor | None, eps: float) -> Tensor:
-    return layer_norm(x, x.shape[-1:], gain.to(x.dtype), None if shift is None else shift.to(x.dtype), eps)
+    """Written out: autograd has no right third derivative of ``layer_norm``, and so none of its forward mode."""
+    centred = x - x.mean(-1, keepdim=True)
+    normed = centred * (centred.square().mean(-1, keepdim=True) + eps).rsqrt() * gain.to(x.dtype)
+    return normed if shift is None else normed + shift.to(x.dtype)
 
 
 def _cell(gates_BG: Tensor, c_BH: Tensor) -> tuple[Tensor, Tensor]:

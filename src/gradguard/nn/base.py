@@ -21,7 +21,8 @@ class AllStates(NamedTuple):
     """The states at every step, a sequence in the form of the input for each layer and direction, as ``h_n`` has them.
 
     Attributes:
-        h: hidden states; before dropout, and before two directions are joined.
+        h: hidden states; before dropout, and before two directions are joined. Those of the last layer may share memory
+            with the output.
         c: cell states.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -36,9 +37,9 @@ def flags(who: str, **values: Any) -> None:
 
 def dropout(who: str, value: Any, num_layers: int) -> None:
     """A share of outputs, which the last layer's are none of."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= float(value) <= 1:
         raise ValueError(f"{who} needs dropout in [0, 1], the share of outputs that become 0, got {value!r}.")
-    if value > 0 and num_layers == 1:
+    if float(value) > 0 and num_layers == 1:
         message = f"{who}(dropout={value}) drops nothing: it acts between layers, and num_layers is 1."
         warnings.warn(message, GradGuardWarning, stacklevel=4)
 
@@ -92,8 +93,7 @@ def states(
         raise RuntimeError(f"{who} needs hx to be {n} tensors, got {_described(hx)}.")
     for i, (state, shape) in enumerate(zip(given, shapes, strict=True)):
         name = "hx" if n == 1 else f"hx[{i}]"
-        if not isinstance(state, Tensor):
-            raise TypeError(f"{who} needs {name} to be a tensor, got {type(state).__name__}.")
+        _is_tensor(who, name, state)
         expected = shape if form.batched else (shape[0], shape[2])
         if state.dim() != len(expected):
             kind = "batched 3-D" if form.batched else "unbatched 2-D"
@@ -103,18 +103,19 @@ def states(
             )
         if tuple(state.shape) != expected:
             raise RuntimeError(f"{who}: Expected {name} size {expected}, got {tuple(state.shape)}.")
-        state_of(who, name, state, x, wide=i > 0)
+        _state(who, name, state, x, wide=i > 0)
     return given
 
 
 def step(module: AbstractCell, x: Tensor, hx: Any) -> None:
     """Input and states of one step."""
     who, widths = type(module).__name__, module.recurrence.widths(module.hidden_size, 0)
+    _is_tensor(who, "input", x)
     if x.dim() not in (1, 2):
         raise ValueError(f"{who}: Expected input to be 1D or 2D, got {x.dim()}D instead.")
     if x.shape[-1] != module.input_size:
         raise RuntimeError(f"{who} needs input.size(-1) to be input_size = {module.input_size}, got {x.shape[-1]}.")
-    _like_the_weights(who, x, next(module.parameters()), RuntimeError)
+    _like_the_weights(who, x, getattr(module, module._names[0]), RuntimeError)
     if hx is None:
         return
     given = (hx,) if len(widths) == 1 else hx
@@ -124,20 +125,26 @@ def step(module: AbstractCell, x: Tensor, hx: Any) -> None:
         raise RuntimeError(f"{who} needs hx to be {len(widths)} tensors, got {_described(hx)}.")
     for i, (state, width) in enumerate(zip(given, widths, strict=True)):
         name, expected = "hx" if len(widths) == 1 else f"hx[{i}]", (*x.shape[:-1], width)
+        _is_tensor(who, name, state)
         if state.dim() not in (1, 2):
             raise ValueError(f"{who}: Expected {name} to be 1D or 2D, got {state.dim()}D instead.")
         if tuple(state.shape) != expected:
             raise RuntimeError(f"{who} needs {name} of the shape {expected}, got {tuple(state.shape)}.")
-        state_of(who, name, state, x, wide=i > 0)
+        _state(who, name, state, x, wide=i > 0)
 
 
-def state_of(who: str, name: str, state: Tensor, x: Tensor, *, wide: bool) -> None:
+def _state(who: str, name: str, state: Tensor, x: Tensor, *, wide: bool) -> None:
     """Dtype and device of a state are the input's; a cell state may be wider, and under autocast both may."""
     allowed = {x.dtype, torch.float32} if wide and x.dtype != torch.float64 else {x.dtype}
     if state.dtype not in allowed and (autocast_dtype(x) is None or autocast_dtype(state) is None):
         raise RuntimeError(f"{who} needs {name} of the input's dtype {x.dtype}, got {state.dtype}.")
     if state.device != x.device:
         raise RuntimeError(f"{who} needs {name} on the input's device {x.device}, got {state.device}.")
+
+
+def _is_tensor(who: str, name: str, value: Any) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{who} needs {name} to be a tensor, got {type(value).__name__}.")
 
 
 def _like_the_weights(who: str, x: Tensor, weight: Tensor, error: type[Exception]) -> None:

@@ -75,16 +75,17 @@ class AbstractLSTM(AbstractRecurrent):
 
         Args:
             lstm: its weights are copied, forget gates' biases among them, with dtype, device and ``requires_grad``.
-            settings: arguments of this class that ``torch.nn.LSTM`` has not; what it has not is as when new.
+            settings: arguments that neither ``torch.nn.LSTM`` nor its weights decide, such as ``eps``; parameters that
+                it has not are as when new.
 
         Raises:
-            TypeError: it is no ``torch.nn.LSTM``.
+            TypeError: it is no ``torch.nn.LSTM``, or decides a setting itself.
 
         Host sync: none. Mutates: nothing; no random numbers are drawn.
         """
         names = ("num_layers", "bias", "batch_first", "bidirectional", "proj_size")
         options = {name: getattr(lstm, name, None) for name in names}
-        new = take_over(cls, lstm, nn.LSTM, {"forget_bias": None} | options | settings)
+        new = take_over(cls, lstm, nn.LSTM, options, settings)
         new.dropout = lstm.dropout
         return new
 
@@ -95,7 +96,7 @@ class AbstractLSTMCell(AbstractCell):
     @classmethod
     def from_torch(cls: type[Cell], cell: nn.LSTMCell, **settings: Any) -> Cell:
         """Make one with the sizes and weights of a ``torch.nn.LSTMCell``; as :meth:`LSTM.from_torch`."""
-        return take_over(cls, cell, nn.LSTMCell, {"bias": getattr(cell, "bias", None), "forget_bias": None} | settings)
+        return take_over(cls, cell, nn.LSTMCell, {"bias": getattr(cell, "bias", None)}, settings)
 
 
 @final

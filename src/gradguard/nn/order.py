@@ -104,4 +104,7 @@ def order_of(rows: int, batch: int, batch_sizes: Tensor | None, *, reverse: bool
     """Order N rows: equally long sequences, or those of a packed sequence's batch sizes."""
     if batch_sizes is None:
         return Order((batch,) * (rows // batch if batch else 0), batch, reverse)
-    return Order(tuple(batch_sizes.tolist()), batch, reverse)
+    sizes = tuple(batch_sizes.tolist())
+    if sum(sizes) != rows:
+        raise ValueError(f"A PackedSequence needs a row of data for each step: {sum(sizes)}, got {rows}.")
+    return Order(sizes, batch, reverse)

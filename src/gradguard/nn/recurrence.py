@@ -10,6 +10,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from gradguard.arguments import number
+
 
 class AbstractRecurrence(ABC):
     """A cell: its parameters, its states and one step. Subclasses are frozen dataclasses of the cell's settings.
@@ -34,6 +36,8 @@ class AbstractRecurrence(ABC):
     def __post_init__(self) -> None:
         """Write the spec now: while a graph is captured, a number in it would be taken for a variable."""
         settings = [f.name for f in fields(self) if not f.metadata.get("initial")]  # type: ignore[arg-type]
+        for name in settings:
+            object.__setattr__(self, name, number(self.name, name, getattr(self, name)))
         object.__setattr__(self, "spec", " ".join([self.name, *(f"{n}={getattr(self, n)!r}" for n in settings)]))
 
     @staticmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import signature
 from typing import Any, TypeVar
 
 import torch
@@ -14,23 +15,33 @@ from gradguard.nn.cell import AbstractCell
 Module = TypeVar("Module", bound=AbstractRecurrent | AbstractCell)
 
 
-def take_over(cls: type[Module], old: Any, kind: type[nn.Module], options: Mapping[str, Any]) -> Module:
+def take_over(
+    cls: type[Module], old: Any, kind: type[nn.Module], options: Mapping[str, Any], settings: Mapping[str, Any]
+) -> Module:
     """Make a module with the sizes of ``old`` and copies of its parameters; others are as when new.
 
     Args:
         cls: the module's class.
         old: where the parameters come from.
         kind: what that has to be.
-        options: arguments of the class beside the two sizes, device and dtype.
+        options: arguments of the class that ``old`` has, too, beside the two sizes, device and dtype.
+        settings: what a user asks for beside.
 
     Raises:
-        TypeError: ``old`` is none.
+        TypeError: ``old`` is none; or what is asked for is decided by it.
     """
     if not isinstance(old, kind):
         raise TypeError(f"{cls.__name__}.from_torch needs a torch.nn.{kind.__name__}, got {type(old).__name__}.")
+    ours = {p.name for p in signature(cls).parameters.values() if p.kind is p.KEYWORD_ONLY} - {"forget_bias"}
+    if not settings.keys() <= ours:
+        names = ", ".join(sorted(settings.keys() - ours))
+        raise TypeError(
+            f"{cls.__name__}.from_torch takes {names} from the torch.nn.{kind.__name__}: set it there first."
+        )
     source: Any = old
-    weight, make = next(source.parameters()), dict(options, device="meta", dtype=next(source.parameters()).dtype)
-    new: Any = cls(source.input_size, source.hidden_size, **make)
+    weight = next(source.parameters())
+    every = {**options, **settings, "forget_bias": None, "device": "meta", "dtype": weight.dtype}
+    new: Any = cls(source.input_size, source.hidden_size, **every)
     new.to_empty(device=weight.device)
     with torch.no_grad():
         for name, param in new.named_parameters():

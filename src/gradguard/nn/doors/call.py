@@ -55,7 +55,7 @@ class Call(NamedTuple):
 
     def reference(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Each state at every step, and each after the last: differentiable in every way."""
-        with _without_autocast(tensors[0].device.type):
+        with without_autocast(tensors[0].device.type):
             sequences, finals = run(self.layer(tensors))
         return *sequences, *finals
 
@@ -80,10 +80,10 @@ class Asked(NamedTuple):
 def forward(call: Call, tensors: Sequence[Tensor], *, save: bool) -> list[Tensor]:
     """Run the chosen kernel: the states at every step, after the last, and what is saved."""
     layer = call.layer(tensors)
-    with _without_autocast(layer.x.device.type):
+    with without_autocast(layer.x.device.type):
         sequences, saved = choose(call.recurrence.name, layer.x.device)(layer).forward(save=save)
     finals = [layer.order.finals(*pair) for pair in zip(sequences, layer.states, strict=True)]
-    return [*sequences, *finals, *saved]
+    return [t.contiguous() for t in (*sequences, *finals, *saved)]
 
 
 def backward(
@@ -94,11 +94,14 @@ def backward(
     outcome = Outcome(list(kept[:n]), list(kept[n:]))
     rest = iter(grads)
     every = [next(rest) if given else None for given in asked.given]
-    with _without_autocast(layer.x.device.type):
+    with without_autocast(layer.x.device.type):
         kernel = choose(call.recurrence.name, layer.x.device)(layer)
+        if len(outcome.saved) != len(kernel.saved()):  # as of a graph that was captured where nothing wanted a gradient
+            outcome = kernel.forward(save=True)
         found = kernel.backward(outcome, every[:n], every[n:], names)
     in_order = [found.x, *found.states, *(found.params.get(name) for name in call.names)]
-    return [grad for grad, need in zip(in_order, asked.needed, strict=True) if need and grad is not None]
+    wanted = (grad for grad, need in zip(in_order, asked.needed, strict=True) if need)
+    return [grad.contiguous() for grad in wanted if grad is not None]
 
 
 def pulled_back(call: Call, asked: Asked) -> Callable[..., tuple[Tensor, ...]]:
@@ -110,11 +113,13 @@ def pulled_back(call: Call, asked: Asked) -> Callable[..., tuple[Tensor, ...]]:
         def outputs(*inputs: Tensor) -> tuple[Tensor, ...]:
             return tuple(t for t, given in zip(call.reference(*inputs), asked.given, strict=True) if given)
 
-        found = torch.func.vjp(outputs, *inputs)[1](grads)
+        with without_autocast(tensors[0].device.type):
+            found = torch.func.vjp(outputs, *inputs)[1](grads)
         return tuple(grad for grad, need in zip(found, asked.needed, strict=True) if need)
 
     return gradients
 
 
-def _without_autocast(device: str) -> AbstractContextManager[object]:
+def without_autocast(device: str) -> AbstractContextManager[object]:
+    """Keep autocast out: the dtypes of a recurrence are settled before it gets here."""
     return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()

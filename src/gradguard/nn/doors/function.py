@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from gradguard.nn.doors.call import Asked, Call, backward, forward, pulled_back
+from gradguard.nn.doors.call import Asked, Call, backward, forward, pulled_back, without_autocast
 
 Dims = tuple[int | None, ...]
 
@@ -40,9 +40,14 @@ class Run(Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         """Hand over to the second function, which has a derivative of its own."""
         call, kept = ctx.call, ctx.saved_tensors
-        outer = grads[: 2 * call.states]
-        asked = Asked(tuple(grad is not None for grad in outer), tuple(ctx.needs_input_grad[2:]))
-        found = iter(run_back(call, asked, *kept, *(grad for grad in outer if grad is not None)))
+        outer = [grad for grad in grads[: 2 * call.states] if grad is not None]
+        asked = Asked(tuple(grad is not None for grad in grads[: 2 * call.states]), tuple(ctx.needs_input_grad[2:]))
+        if not outer:
+            return (None,) * len(ctx.needs_input_grad)
+        if any(map(torch._C._functorch.is_legacy_batchedtensor, outer)):  # is_grads_batched asks no vmap of ours
+            found = iter(pulled_back(call, asked)(*kept[: call.inputs], *outer))
+        else:
+            found = iter(run_back(call, asked, *kept, *outer))
         return None, None, *(next(found) if need else None for need in asked.needed)
 
     @staticmethod
@@ -53,6 +58,7 @@ class Run(Function):
     @staticmethod
     def vmap(info: Any, in_dims: Dims, call: Call, save: bool, *tensors: Tensor) -> tuple[Any, Any]:
         """Make V batches of B one batch of V * B; or, if weights differ, run the reference."""
+        save = save or torch.is_grad_enabled()  # which of them wants a gradient can't be seen from above
         dims, n = in_dims[2:], call.states
         if call.batch_sizes is not None or any(dim is not None for dim in dims[1 + n :]):
             outputs = torch.vmap(call.reference, dims, randomness="error")(*tensors)
@@ -86,8 +92,9 @@ class RunBack(Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Differentiate the reference's own backward pass."""
-        found = torch.func.vjp(pulled_back(ctx.call, ctx.asked), *ctx.saved_tensors)[1](grads)
-        n = ctx.call.inputs
+        n, tensors = ctx.call.inputs, ctx.saved_tensors
+        with without_autocast(tensors[0].device.type):
+            found = torch.func.vjp(pulled_back(ctx.call, ctx.asked), *tensors)[1](grads)
         return None, None, *found[:n], *(None,) * ctx.between, *found[n:]
 
     @staticmethod
@@ -150,9 +157,16 @@ def tangent(
 ) -> tuple[Tensor, ...]:
     """Push tangents through a function.
 
-    A product with the Jacobian is the derivative of one with its transpose; forward mode itself can't be nested.
+    A product with the Jacobian is the derivative of one with its transpose: forward mode itself can't be nested.
     """
+    levels = torch._C._functorch.get_interpreter_stack() or []
+    if [level.key() for level in levels].count(torch._C._functorch.TransformType.Jvp) > 1:
+        raise NotImplementedError(
+            "Forward mode over forward mode loses the outer tangents of a recurrence. Take jacfwd(jacrev(f)) or "
+            "jacrev(jacfwd(f))."
+        )
     every = tuple(torch.zeros_like(p) if t is None else t for p, t in zip(primals, tangents, strict=True))
-    forward: Any = torch.func.vjp(function, *primals)
-    back: Any = torch.func.vjp(forward[1], tuple(map(torch.zeros_like, forward[0])))
-    return tuple(back[1](every)[0])
+    with without_autocast(primals[0].device.type):
+        forward: Any = torch.func.vjp(function, *primals)
+        back: Any = torch.func.vjp(forward[1], tuple(map(torch.zeros_like, forward[0])))
+        return tuple(back[1](every)[0])

@@ -83,14 +83,18 @@ def _(*args: Any) -> list[Tensor]:
     layer = _call(spec, names, 0, None, False).layer(tensors)  # shapes do not depend on the order
     sequences = [state.new_empty(layer.x.shape[0], state.shape[1]) for state in layer.states]
     saved = choose(layer.recurrence.name, layer.x.device)(layer).saved() if save else []
-    return [*sequences, *map(torch.empty_like, layer.states), *saved]
+    return [*sequences, *map(_contiguous_like, layer.states), *saved]
 
 
 @_recurrence_backward.register_fake
 def _(*args: Any) -> list[Tensor]:
     *_, needed, tensors, _, _ = args
     wanted = [t for t, need in zip(tensors, needed, strict=True) if need]
-    return [torch.empty_like(t, memory_format=torch.contiguous_format) for t in wanted]
+    return [_contiguous_like(t) for t in wanted]
+
+
+def _contiguous_like(t: Tensor) -> Tensor:
+    return torch.empty_like(t, memory_format=torch.contiguous_format)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
@@ -106,6 +110,8 @@ def _backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
     outer = grads[: 2 * ctx.states]
     given, needed = [grad is not None for grad in outer], list(ctx.needs_input_grad[-1])
     some = [grad for grad in outer if grad is not None]
+    if not some:
+        return *(None,) * (len(ctx.head) + 1), [None for _ in needed]
     found = iter(_recurrence_backward(*ctx.head, given, needed, list(tensors), list(kept), some))
     return *(None,) * (len(ctx.head) + 1), [next(found) if need else None for need in needed]
 

@@ -14,7 +14,7 @@ from gradguard.nn.kernels.layer_norm_lstm import EagerLayerNormLSTM, EagerNormal
 from gradguard.nn.kernels.lstm import EagerLSTM
 from gradguard.nn.kernels.reference import Reference
 
-# By the name of the recurrence, then of the kernel; the last one that a device has is the fastest.
+# By the name of the recurrence, then of the kernel.
 KERNELS: dict[str, dict[str, type[AbstractKernel]]] = {
     "lstm": {"reference": Reference, "eager": EagerLSTM},
     "layer_norm_lstm": {"reference": Reference, "eager": EagerLayerNormLSTM},

@@ -9,7 +9,7 @@ With z the sum that goes into a gate, m = o * tanh(c) what comes out, and c = f 
 
 All that stands to the right of a dL/dm or dL/dc is known beforehand: it is computed for many steps at once.
 
-Shape legend: n = rows of some steps, N = rows of all steps, H = hidden, G = 4 * H.
+Shape legend: b = rows of a step, n = rows of some steps, N = rows of all steps, H = hidden, G = 4 * H.
 """
 
 from __future__ import annotations
@@ -46,6 +46,21 @@ class Factors(NamedTuple):
     before: Tensor  # dL/dc, for that of the c before: [n, H]
     out: Tensor  # dL/dm, for that of o: [n, H]
     through: Tensor  # dL/dm, for its share in dL/dc: [n, H]
+
+
+class BackStep(NamedTuple):
+    """What the backward pass of one step reads, and writes (views of it); the factors last."""
+
+    into_h: Tensor | None  # gradient that comes into h at this step from outside
+    into_c: Tensor | None
+    d_z: Tensor  # written: gradient of the sums of all gates, [b, G]
+    d_cell: Tensor  # of those of i, f and g in it, [b, 3, H]
+    d_out: Tensor  # of that of o, [b, H]
+    d_projected: Tensor | None  # written: gradient of h, for that of the projection
+    of_cell: Tensor
+    of_before: Tensor
+    of_out: Tensor
+    through: Tensor
 
 
 def gradient_factors(gates_nG: Tensor, tanh_nH: Tensor, c_before_nH: Tensor) -> Factors:

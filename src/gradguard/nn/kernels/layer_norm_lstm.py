@@ -25,7 +25,7 @@ class AbstractEagerLayerNormLSTM(AbstractEagerLSTM):
 
     def __init__(self, layer: Layer) -> None:
         super().__init__(layer)
-        self.dtype, self.eps = layer.states[1].dtype, float(float(vars(layer.recurrence)["eps"]))
+        self.dtype, self.eps = layer.states[1].dtype, float(vars(layer.recurrence)["eps"])
 
     def start(self) -> Tensor:
         """Take the product with x, its norm, and the biases after it."""

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from gradguard.nn.kernels.base import AbstractKernel, Gradients, Outcome
-from gradguard.nn.kernels.gates import gate_parts, gradient_factors
+from gradguard.nn.kernels.gates import BackStep, gate_parts, gradient_factors
 from gradguard.nn.kernels.products import add_product, bias_sum, write_product
 from gradguard.nn.order import Chunk, resized
 
@@ -101,7 +101,7 @@ class AbstractEagerLSTM(AbstractKernel):
     ) -> Gradients:
         """Run all steps back, chunk by chunk."""
         _, x, (h0, c0), params, order = self.layer
-        self.needed, wide = needed, c0.dtype
+        wide = c0.dtype
         self.d_x = torch.empty_like(x) if "x" in needed else None
         self.d_params = {name: torch.zeros_like(params[name], dtype=wide) for name in needed - {"x"}}
         state = [
@@ -133,28 +133,28 @@ class AbstractEagerLSTM(AbstractKernel):
         d_n4H = d_nG.unflatten(1, (4, tanh_nH.shape[1]))
         self.start_back(outcome, chunk)
         none = (None,) * len(chunk.steps)
-        into_h, into_c = (none if s is None else parts(s[chunk.rows]) for s in of_sequences)
-        outputs = map(parts, (d_nG, d_n4H[:, :3], d_n4H[:, 3]))
-        outs = none if d_nP is None else parts(d_nP)
+        into = [none if s is None else parts(s[chunk.rows]) for s in of_sequences]
+        outputs = [*map(parts, (d_nG, d_n4H[:, :3], d_n4H[:, 3])), none if d_nP is None else parts(d_nP)]
         factors = map(parts, gradient_factors(gates_nG, tanh_nH, c_before))
+        steps = [BackStep(*step) for step in zip(*into, *outputs, *factors, strict=True)]
         even = self.layer.order.even
-        every = list(zip(into_h, into_c, *outputs, outs, *factors, strict=True))
-        for step in range(len(every) - 1, -1, -1):
-            into_h_b, into_c_b, d_z, d_cell, d_out, d_p, of_cell, of_before, of_out, through = every[step]
-            d_h_b, d_c_b = (d_h, d_c) if even else (d_h[: d_z.shape[0]], d_c[: d_z.shape[0]])
-            if into_h_b is not None:
-                d_h_b += into_h_b
-            if into_c_b is not None:
-                d_c_b += into_c_b
+        for number in range(len(steps) - 1, -1, -1):
+            step = steps[number]
+            rows = step.d_z.shape[0]
+            d_h_b, d_c_b = (d_h, d_c) if even else (d_h[:rows], d_c[:rows])
+            if step.into_h is not None:
+                d_h_b += step.into_h
+            if step.into_c is not None:
+                d_c_b += step.into_c
             d_m = d_h_b
-            if project is not None:
-                d_p.copy_(d_h_b)
+            if project is not None and step.d_projected is not None:
+                step.d_projected.copy_(d_h_b)
                 d_m = (d_h_b.to(project.dtype) @ project).to(d_h.dtype)
-            d_raw = self.leave_back(step, d_c_b, d_m, through)
-            torch.mul(of_cell, d_raw.unsqueeze(1), out=d_cell)
-            torch.mul(of_out, d_m, out=d_out)
-            torch.mul(d_raw, of_before, out=d_c_b)
-            self.enter_back(step, d_z, d_h_b)
+            d_raw = self.leave_back(number, d_c_b, d_m, step.through)
+            torch.mul(step.of_cell, d_raw.unsqueeze(1), out=step.d_cell)
+            torch.mul(step.of_out, d_m, out=step.d_out)
+            torch.mul(d_raw, step.of_before, out=d_c_b)
+            self.enter_back(number, step.d_z, d_h_b)
         return d_nG, d_nP
 
     def _weights_back(

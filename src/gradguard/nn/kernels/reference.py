@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import final
 
 import torch
 from torch import Tensor
+from torch._C import DispatchKey
 
 from gradguard.functional.recurrence import unroll
 from gradguard.nn.kernels.base import AbstractKernel, Gradients, Layer, Outcome
@@ -43,11 +45,11 @@ class Reference(AbstractKernel):
     ) -> Gradients:
         """Run it once more and ask autograd."""
         recurrence, x, states, params, order = self.layer
-        with torch.enable_grad():
+        with _recording():
             leaves = [t.detach().requires_grad_() for t in (x, *states, *params.values())]
-            of_states, of_params = leaves[1 : 1 + len(states)], leaves[1 + len(states) :]
+            now, of_params = leaves[1 : 1 + len(states)], leaves[1 + len(states) :]
             named = dict(zip(params, of_params, strict=True))
-            sequences, finals = run(Layer(recurrence, leaves[0], tuple(of_states), named, order))
+            sequences, finals = run(Layer(recurrence, leaves[0], tuple(now), named, order))
             pairs = zip([*sequences, *finals], [*of_sequences, *of_finals], strict=True)
             given = [(value, grad) for value, grad in pairs if grad is not None]
             grads = torch.autograd.grad(
@@ -58,4 +60,16 @@ class Reference(AbstractKernel):
                 materialize_grads=True,
             )
         rest = dict(zip(params, grads[1 + len(states) :], strict=True))
-        return Gradients(grads[0], list(grads[1 : 1 + len(states)]), rest)
+        of_states = [grad.clone() for grad in grads[1 : 1 + len(states)]]  # without a step they are what came in
+        return Gradients(grads[0], of_states, rest)
+
+
+@contextmanager
+def _recording() -> Iterator[None]:
+    """Record for autograd, within a custom operator, too, where torch leaves it out."""
+    include, keys = (
+        torch._C._SetExcludeDispatchKeyGuard,
+        (DispatchKey.AutogradFunctionality, DispatchKey.ADInplaceOrView),
+    )
+    with include(keys[0], False), include(keys[1], False), torch.enable_grad():
+        yield
