@@ -17,6 +17,7 @@ TORCH_BREAKS = {
     "vmap",
     "vmap_over_weights",
     "vmap_with_frozen_weights",
+    "backward_under_autocast",
     "second_backward_under_autocast",
     "layouts_of_memory_in_a_graph",
     "gradients_per_sample",
