@@ -24,7 +24,7 @@ def layers(draw: st.DrawFn) -> dict[str, Any]:
         "name": draw(st.sampled_from([name for name, table in KERNELS.items() if "eager" in table])),
         "sizes": draw(SIZES),
         "reverse": draw(st.booleans()),
-        "hidden": draw(st.integers(1, 4)),
+        "hidden": draw(st.sampled_from([1, 2, 3, 4, 9])),  # at 9, x is narrow
         "project": draw(st.booleans()),
         "bias": draw(st.booleans()),
         "entries": draw(st.sampled_from([1, 30, 2**19])),

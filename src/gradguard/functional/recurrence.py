@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
+from torch.nn.functional import layer_norm, linear
 
 Step = Callable[..., tuple[Tensor, ...]]
 
@@ -166,10 +166,13 @@ def _summed(like: Tensor, x: Tensor, h: Tensor, bias_ih: Tensor | None, bias_hh:
 
 
 def _norm(x: Tensor, gain: Tensor, shift: Tensor | None, eps: float) -> Tensor:
-    """Written out: autograd has no right third derivative of ``layer_norm``, and so none of its forward mode."""
+    """Layer-norm rows; written out below ``torch.func``: autograd has no right third derivative of the fused one."""
+    gain, shift = gain.to(x.dtype), None if shift is None else shift.to(x.dtype)
+    if not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is None:
+        return layer_norm(x, x.shape[-1:], gain, shift, eps)
     centred = x - x.mean(-1, keepdim=True)
-    normed = centred * (centred.square().mean(-1, keepdim=True) + eps).rsqrt() * gain.to(x.dtype)
-    return normed if shift is None else normed + shift.to(x.dtype)
+    normed = centred * (centred.square().mean(-1, keepdim=True) + eps).rsqrt() * gain
+    return normed if shift is None else normed + shift
 
 
 def _cell(gates_BG: Tensor, c_BH: Tensor) -> tuple[Tensor, Tensor]:

@@ -26,17 +26,22 @@ class AbstractEagerLayerNormLSTM(AbstractEagerLSTM):
     def __init__(self, layer: Layer) -> None:
         super().__init__(layer)
         self.dtype, self.eps = layer.states[1].dtype, float(vars(layer.recurrence)["eps"])
+        self.narrow = 4 * layer.x.shape[1] <= layer.states[1].shape[1]
 
     def start(self) -> Tensor:
         """Take the product with x, its norm, and the biases after it."""
-        _, x, _, params, order = self.layer
-        self.raw_x = (x @ params["weight_ih"].t()).to(self.dtype)
+        params, order = self.layer.params, self.layer.order
+        self.raw_x = self.from_input(self.layer.x)
         self.norm_x = StepNorm(params["gain_ih"], bias_sum(params, self.dtype), self.eps, self.dtype)
         self.norm_h = StepNorm(params["gain_hh"], None, self.eps, self.dtype)
         self.norm_c = StepNorm(params["gain_c"], params.get("bias_c"), self.eps, self.dtype)
         self.raw_h = torch.empty_like(self.raw_x)
         self.raw_h_parts = order.parts(self.raw_h)
         return self.norm_x(self.raw_x)
+
+    def from_input(self, x: Tensor) -> Tensor:
+        """Take the product with x; of a narrow x it is cheaper to take it again on the way back than to keep it."""
+        return (x @ self.layer.params["weight_ih"].t()).to(self.dtype)
 
     def enter(self, step: int, z_bG: Tensor, h_bP: Tensor) -> None:
         """Add the norm of the product with h."""
@@ -47,13 +52,13 @@ class AbstractEagerLayerNormLSTM(AbstractEagerLSTM):
     def kept(self) -> list[Tensor]:
         """What was normed, and the statistics."""
         stats = [s for norm in (self.norm_x, self.norm_h, self.norm_c) for s in norm.stats(self.layer.order)]
-        return [self.raw_x, self.raw_h, *stats]
+        return [*([] if self.narrow else [self.raw_x]), self.raw_h, *stats]
 
     def saved(self) -> list[Tensor]:
         """The gates and the tanh; what went into the norms, and their statistics."""
         gates, tanh = super().saved()
-        stat = gates.new_empty(gates.shape[0], 1)
-        return [gates, tanh, torch.empty_like(gates), torch.empty_like(gates), *(stat.clone() for _ in range(6))]
+        normed = [torch.empty_like(gates) for _ in range(1 if self.narrow else 2)]
+        return [gates, tanh, *normed, *(gates.new_empty(gates.shape[0], 1) for _ in range(6))]
 
     @abstractmethod
     def normed_cells(self, outcome: Outcome) -> Tensor:
@@ -61,8 +66,9 @@ class AbstractEagerLayerNormLSTM(AbstractEagerLSTM):
 
     def start_back(self, outcome: Outcome, chunk: Chunk) -> None:
         """Take up what was kept of a chunk."""
-        params = self.layer.params
-        raw_x, raw_h, *stats = (s[chunk.rows] for s in outcome.saved[2:10])
+        params, kept = self.layer.params, [s[chunk.rows] for s in outcome.saved[2:]]
+        raw_x = self.from_input(self.layer.x[chunk.rows]) if self.narrow else kept.pop(0)
+        raw_h, *stats = kept
         raw_c = self.normed_cells(outcome)[chunk.rows]
         self.norm_x_back = StepNormBack(raw_x, stats[0:2], params["gain_ih"], None, chunk.order)
         self.norm_h_back = StepNormBack(raw_h, stats[2:4], params["gain_hh"], None, chunk.order)
