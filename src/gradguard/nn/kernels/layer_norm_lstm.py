@@ -35,9 +35,10 @@ class AbstractEagerLayerNormLSTM(AbstractEagerLSTM):
         self.norm_x = StepNorm(params["gain_ih"], bias_sum(params, self.dtype), self.eps, self.dtype)
         self.norm_h = StepNorm(params["gain_hh"], None, self.eps, self.dtype)
         self.norm_c = StepNorm(params["gain_c"], params.get("bias_c"), self.eps, self.dtype)
-        self.raw_h = torch.empty_like(self.raw_x)
+        gates = self.norm_x(self.raw_x)
+        self.raw_h = self.raw_x if self.narrow else torch.empty_like(self.raw_x)  # written over
         self.raw_h_parts = order.parts(self.raw_h)
-        return self.norm_x(self.raw_x)
+        return gates
 
     def from_input(self, x: Tensor) -> Tensor:
         """Take the product with x; of a narrow x it is cheaper to take it again on the way back than to keep it."""
