@@ -128,8 +128,9 @@ class AbstractRecurrent(nn.Module):
                     reverse=k % directions == 1,
                 )
                 outputs.append(sequences[0])
-                seen.append(sequences)
                 finals.append(last)
+                if return_states:
+                    seen.append(sequences)
             rows = outputs[0] if directions == 1 else torch.cat(outputs, dim=1)
             if self.dropout and self.training and layer < self.num_layers - 1:
                 rows = dropout(rows, self.dropout)

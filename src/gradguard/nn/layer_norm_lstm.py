@@ -30,6 +30,61 @@ class AbstractNormedLSTMRecurrence(AbstractLSTMRecurrence):
         return shapes | {"bias_c": (hidden_size,)} if bias else shapes
 
 
+class AbstractNormedLSTM(AbstractLSTM):
+    """Layers of LSTMs with norms; ``kind`` says which."""
+
+    kind: ClassVar[type[AbstractNormedLSTMRecurrence]]
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        forget_bias: float | None = 1.0,
+        eps: float = 1e-5,
+    ) -> None:
+        super().__init__(
+            self.kind(forget_bias, eps),
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            proj_size,
+            device,
+            dtype,
+        )
+
+
+class AbstractNormedLSTMCell(AbstractLSTMCell):
+    """One step of an LSTM with norms; ``kind`` says which."""
+
+    kind: ClassVar[type[AbstractNormedLSTMRecurrence]]
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        forget_bias: float | None = 1.0,
+        eps: float = 1e-5,
+    ) -> None:
+        super().__init__(self.kind(forget_bias, eps), input_size, hidden_size, bias, device, dtype)
+
+
 @final
 @dataclass(frozen=True)
 class LayerNormLSTMRecurrence(AbstractNormedLSTMRecurrence):
@@ -43,7 +98,7 @@ class LayerNormLSTMRecurrence(AbstractNormedLSTMRecurrence):
 
 
 @final
-class LayerNormLSTM(AbstractLSTM):
+class LayerNormLSTM(AbstractNormedLSTM):
     r"""An LSTM whose gates are layer-normalised: the paper's, whose cell is carried as it is.
 
     .. math:: [i; f; g; o] &= \mathrm{LN}(W_{ih} x_t; \alpha_{ih}) + \mathrm{LN}(W_{hh} h_{t-1}; \alpha_{hh})
@@ -85,39 +140,11 @@ class LayerNormLSTM(AbstractLSTM):
     LayerNormLSTM(4, 8, bidirectional=True)
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        proj_size: int = 0,
-        device: Any = None,
-        dtype: Any = None,
-        *,
-        forget_bias: float | None = 1.0,
-        eps: float = 1e-5,
-    ) -> None:
-        super().__init__(
-            LayerNormLSTMRecurrence(forget_bias, eps),
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            proj_size,
-            device,
-            dtype,
-        )
+    kind = LayerNormLSTMRecurrence
 
 
 @final
-class LayerNormLSTMCell(AbstractLSTMCell):
+class LayerNormLSTMCell(AbstractNormedLSTMCell):
     """One step of :class:`LayerNormLSTM`, with the contract of ``torch.nn.LSTMCell``.
 
     Args:
@@ -137,15 +164,4 @@ class LayerNormLSTMCell(AbstractLSTMCell):
     torch.Size([3, 8])
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        device: Any = None,
-        dtype: Any = None,
-        *,
-        forget_bias: float | None = 1.0,
-        eps: float = 1e-5,
-    ) -> None:
-        super().__init__(LayerNormLSTMRecurrence(forget_bias, eps), input_size, hidden_size, bias, device, dtype)
+    kind = LayerNormLSTMRecurrence

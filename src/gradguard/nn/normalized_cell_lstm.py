@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, final
+from typing import ClassVar, final
 
 from torch import Tensor
 
 from gradguard.functional import recurrence
-from gradguard.nn.layer_norm_lstm import AbstractNormedLSTMRecurrence
-from gradguard.nn.lstm import AbstractLSTM, AbstractLSTMCell
+from gradguard.nn.layer_norm_lstm import AbstractNormedLSTM, AbstractNormedLSTMCell, AbstractNormedLSTMRecurrence
 
 
 @final
@@ -25,7 +24,7 @@ class NormalizedCellLSTMRecurrence(AbstractNormedLSTMRecurrence):
 
 
 @final
-class NormalizedCellLSTM(AbstractLSTM):
+class NormalizedCellLSTM(AbstractNormedLSTM):
     r"""An LSTM whose gates and carried cell are layer-normalised, as in PyTorch's fastrnns benchmark and TF Addons.
 
     As :class:`LayerNormLSTM`, but
@@ -64,39 +63,11 @@ class NormalizedCellLSTM(AbstractLSTM):
     torch.Size([5, 3, 8])
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        proj_size: int = 0,
-        device: Any = None,
-        dtype: Any = None,
-        *,
-        forget_bias: float | None = 1.0,
-        eps: float = 1e-5,
-    ) -> None:
-        super().__init__(
-            NormalizedCellLSTMRecurrence(forget_bias, eps),
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            proj_size,
-            device,
-            dtype,
-        )
+    kind = NormalizedCellLSTMRecurrence
 
 
 @final
-class NormalizedCellLSTMCell(AbstractLSTMCell):
+class NormalizedCellLSTMCell(AbstractNormedLSTMCell):
     """One step of :class:`NormalizedCellLSTM`, with the contract of ``torch.nn.LSTMCell``.
 
     Args:
@@ -116,15 +87,4 @@ class NormalizedCellLSTMCell(AbstractLSTMCell):
     torch.Size([3, 8])
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        device: Any = None,
-        dtype: Any = None,
-        *,
-        forget_bias: float | None = 1.0,
-        eps: float = 1e-5,
-    ) -> None:
-        super().__init__(NormalizedCellLSTMRecurrence(forget_bias, eps), input_size, hidden_size, bias, device, dtype)
+    kind = NormalizedCellLSTMRecurrence

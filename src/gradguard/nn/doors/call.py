@@ -96,7 +96,7 @@ def backward(
     every = [next(rest) if given else None for given in asked.given]
     with without_autocast(layer.x.device.type):
         kernel = choose(call.recurrence.name, layer.x.device)(layer)
-        if len(outcome.saved) != len(kernel.saved()):  # as of a graph that was captured where nothing wanted a gradient
+        if kernel.saves and not outcome.saved:  # as of a graph that was captured where nothing wanted a gradient
             outcome = kernel.forward(save=True)
         found = kernel.backward(outcome, every[:n], every[n:], names)
     in_order = [found.x, *found.states, *(found.params.get(name) for name in call.names)]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
@@ -55,7 +55,13 @@ class Gradients(NamedTuple):
 
 
 class AbstractKernel(ABC):
-    """A way to compute a recurrence, made for one pass over one layer; it leaves what it is given as it is."""
+    """A way to compute a recurrence, made for one pass over one layer; it leaves what it is given as it is.
+
+    Attributes:
+        saves: whether its backward pass needs what its forward pass saves.
+    """
+
+    saves: ClassVar[bool] = True
 
     def __init__(self, layer: Layer) -> None:
         self.layer = layer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -27,6 +27,8 @@ def run(layer: Layer) -> tuple[list[Tensor], list[Tensor]]:
 @final
 class Reference(AbstractKernel):
     """See the head of this file."""
+
+    saves: ClassVar[bool] = False
 
     def forward(self, *, save: bool) -> Outcome:
         """Run all steps."""
