@@ -1,7 +1,8 @@
 """What watching the gradients costs: Guard beside clip_grad_norm_, Lightning's grad_norm and the work of wandb.watch.
 
 Own time is taken inside the running loop, around the call or the hooks. Whole steps of all contenders are interleaved,
-each on its own copy of the model; the ratio is to the loop with clip_grad_norm_, and its A/A row is that loop twice.
+each on its own copy of the model; the ratio is to the loop with clip_grad_norm_, and its A/A row is that loop twice. On
+a GPU, own time is the host's, and a step ends when the GPU is done.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ class Loop:
         self, model: nn.Module, x: Tensor, watch: Callable[[nn.Module], object] | None, *, guard: Options
     ) -> None:
         self.model, self.x, self.watch = copy.deepcopy(model), x, watch
+        self.wait = torch.cuda.synchronize if x.is_cuda else lambda: None
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4)
         self.own: list[float] = []
         if guard is not None:
@@ -88,6 +90,7 @@ class Loop:
         return timed
 
     def step(self) -> float:
+        self.wait()
         start = perf_counter()
         self.optimizer.zero_grad()
         self.model(self.x).square().mean().backward()
@@ -97,6 +100,7 @@ class Loop:
             self.watch(self.model)
             self.own[-1] += perf_counter() - before
         self.optimizer.step()
+        self.wait()
         return perf_counter() - start
 
     def turn(self) -> float:
@@ -120,9 +124,9 @@ CONTENDERS: dict[str, tuple[Callable[[nn.Module], object] | None, Options]] = {
 }
 
 
-def compare(title: str, make: Callable[[], tuple[nn.Module, Tensor]], n: int) -> None:
+def compare(title: str, make: Callable[[], tuple[nn.Module, Tensor]], n: int, device: str) -> None:
     torch.manual_seed(0)
-    model, x = make()
+    model, x = (made.to(device) for made in make())
     loops = {name: Loop(model, x, watch, guard=guard) for name, (watch, guard) in CONTENDERS.items()}
     whole = rounds({name: loop.turn for name, loop in loops.items()}, n)
     # Turn by turn, the median over its plain steps: what is sampled and flushed every 50 steps gets its own row.
@@ -220,12 +224,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--only", choices=["loop", "growth", "lightning"], help="one part of it")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="of the loops")
     chosen = parser.parse_args()
-    n, only = chosen.rounds, chosen.only
-    print(f"# Overhead\n\n{machine()}")
+    n, only, device = chosen.rounds, chosen.only, chosen.device
+    print(f"# Overhead\n\n{machine(device)}")
     if only in (None, "loop"):
-        compare("Small LSTM", small_lstm, 6 * n)  # short steps: many turns for the same precision
-        compare("12-layer transformer", transformer, n)
+        compare("Small LSTM", small_lstm, 6 * n, device)  # short steps: many turns for the same precision
+        compare("12-layer transformer", transformer, n, device)
     if only in (None, "growth"):
         growth(max(3, n // 4))
     if only in (None, "lightning"):

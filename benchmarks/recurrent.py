@@ -2,7 +2,7 @@
 
 The loops are what one writes by hand: a cell of two Linear and three LayerNorm layers in a Python loop, and the same
 through torch.jit.script. All contenders take turns in one process; the A/A row is nn.LSTM twice. Memory is the rise of
-the resident set over one training step in a process of its own.
+the resident set over one training step in a process of its own; on a GPU, the peak of what its allocator gave out.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from benchmarks.timing import interval, machine, microseconds, ratio, rounds, ta
 from gradguard import nn as gnn
 
 SHAPES = ((200, 16, 64, 64), (100, 32, 128, 256), (100, 64, 512, 512), (784, 32, 1, 128))
+CUDA_SHAPES = (*SHAPES, *((100, 64, hidden, hidden) for hidden in (128, 256, 1024)))
 TORCH, AGAIN, LOOP, SCRIPT = "nn.LSTM", "nn.LSTM (A/A)", "loop of LayerNorm cells", "scripted loop"
 
 
@@ -74,15 +75,19 @@ KINDS: dict[str, Callable[[int, int], nn.Module]] = {
 }
 
 
-def training_step(kind: str, shape: tuple[int, int, int, int]) -> Callable[[], float]:
+def training_step(kind: str, shape: tuple[int, int, int, int], device: str = "cpu") -> Callable[[], float]:
     """One forward and backward pass, and how long it takes."""
     steps, batch, width, hidden = shape
-    module = KINDS[kind](width, hidden)
-    x, grad = torch.randn(steps, batch, width, requires_grad=True), torch.randn(steps, batch, hidden)
+    module = KINDS[kind](width, hidden).to(device)
+    x = torch.randn(steps, batch, width, device=device, requires_grad=True)
+    grad = torch.randn(steps, batch, hidden, device=device)
+    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
 
     def step() -> float:
+        wait()
         start = perf_counter()
         module(x)[0].backward(grad)
+        wait()
         seconds = perf_counter() - start
         x.grad = None
         module.zero_grad()
@@ -91,10 +96,10 @@ def training_step(kind: str, shape: tuple[int, int, int, int]) -> Callable[[], f
     return step
 
 
-def speed(n: int) -> list[str]:
+def speed(n: int, device: str) -> list[str]:
     lines, ratios = [f"## Forward and backward: {n} rounds\n"], []
-    for shape in SHAPES:
-        seconds = rounds({kind: training_step(kind, shape) for kind in KINDS}, n)
+    for shape in CUDA_SHAPES if device == "cuda" else SHAPES:
+        seconds = rounds({kind: training_step(kind, shape, device) for kind in KINDS}, n)
         to_torch = {kind: ratio(values, seconds[TORCH]) for kind, values in seconds.items()}
         to_loop = {kind: ratio(values, seconds[LOOP]) for kind, values in seconds.items()}
         ratios.append({kind: value[0] for kind, value in to_torch.items()})
@@ -124,9 +129,22 @@ def rise(kind: str, shape: tuple[int, int, int, int]) -> float:
     return resident("VmHWM") - before
 
 
-def memory() -> list[str]:
+def allocated(kind: str, shape: tuple[int, int, int, int]) -> float:
+    """How far what the GPU's allocator gave out rises in one training step, in MiB."""
+    training_step(kind, (2, 2, *shape[2:]), "cuda")()  # loads the libraries
+    step = training_step(kind, shape, "cuda")
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    step()
+    return (torch.cuda.max_memory_allocated() - before) / 2**20
+
+
+def memory(device: str) -> list[str]:
     rows = []
     kinds = [kind for kind in KINDS if kind != AGAIN]
+    if device == "cuda":
+        rows = [[str(shape), *(f"{allocated(kind, shape):.0f}" for kind in kinds)] for shape in CUDA_SHAPES]
+        return ["## Peak memory of a training step, MiB\n", table(["(T, B, I, H)", *kinds], rows), ""]
     for shape in SHAPES:
         row = [str(shape)]
         for kind in kinds:
@@ -161,6 +179,7 @@ def contract() -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--only", choices=["speed", "memory", "contract"])
     parser.add_argument("--rise", nargs=5, metavar=("KIND", "T", "B", "I", "H"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -168,8 +187,12 @@ def main() -> None:
         kind, *shape = options.rise
         print(f"{rise(kind, tuple(map(int, shape))):.0f}")
         return
-    print(f"# Recurrent modules\n\n{machine()}\n")
-    parts = {"speed": lambda: speed(options.rounds), "memory": memory, "contract": contract}
+    print(f"# Recurrent modules\n\n{machine(options.device)}\n")
+    parts = {
+        "speed": lambda: speed(options.rounds, options.device),
+        "memory": lambda: memory(options.device),
+        "contract": contract,
+    }
     for name, part in parts.items():
         if options.only in (None, name):
             print("\n".join(part()))

@@ -13,10 +13,11 @@ from time import perf_counter
 import torch
 
 
-def machine() -> str:
+def machine(device: str = "cpu") -> str:
     """Say what this was measured on."""
+    place = f"{torch.cuda.get_device_name()}, " if device == "cuda" else ""
     return (
-        f"torch {torch.__version__}, Python {platform.python_version()}, {platform.machine()}, "
+        f"{place}torch {torch.__version__}, Python {platform.python_version()}, {platform.machine()}, "
         f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
     )
 
