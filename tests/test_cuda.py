@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -17,6 +20,18 @@ from tests import reference
 from tests.guard.loops import batches, float32_total, loss_of, mlp
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+@contextmanager
+def no_synchronisation() -> Iterator[None]:
+    """Raise where the host waits for the GPU."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype feature")
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_norms_equal_the_oracle_and_mixed_devices_meet_on_the_first() -> None:
@@ -35,8 +50,7 @@ def test_nothing_synchronises_between_flushes(fused: bool) -> None:
     data = [(x.cuda(), y.cuda()) for x, y in batches(40)]
     loss_of(model, data[0]).backward()
     optimizer.step()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with no_synchronisation():
         for batch in data:
             optimizer.zero_grad()
             loss = loss_of(model, batch)
@@ -44,8 +58,6 @@ def test_nothing_synchronises_between_flushes(fused: bool) -> None:
             loss.backward()
             guard.measure()
             optimizer.step()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     assert guard.host_reads == 0
     assert guard.diagnose() == []
     assert guard.host_reads == 1
@@ -99,17 +111,15 @@ def test_recurrent_modules_equal_the_cpu_and_never_synchronise(kind: type[nn.Mod
     output, _ = module(x)
     output.square().sum().backward()
     placed = x.cuda()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with no_synchronisation():
         found, _ = there(placed)
         found.square().sum().backward()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     torch.testing.assert_close(found.cpu(), output, rtol=1e-9, atol=1e-10)
     for a, b in zip(there.parameters(), module.parameters(), strict=True):
         torch.testing.assert_close(a.grad.cpu(), b.grad, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores:UserWarning")  # the test wants float32
 def test_a_recurrent_module_under_autocast_and_in_a_graph() -> None:
     module = gnn.LayerNormLSTM(16, 32, num_layers=2, batch_first=True).cuda()
     x = torch.randn(4, 10, 16, device="cuda")
