@@ -18,6 +18,7 @@ FLOORS = {
     "errors": 0,
     "names": 0,
     "arguments": 0,
+    "gates": 0,
     "functional": 1,
     **dict.fromkeys(("init", "nn", "clip", "detect", "regularize"), 2),
     "probe": 3,

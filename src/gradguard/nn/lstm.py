@@ -7,8 +7,10 @@ from typing import Any, ClassVar, TypeVar, final
 
 from torch import Tensor, nn
 
+from gradguard import gates
 from gradguard.arguments import number
 from gradguard.functional import recurrence
+from gradguard.gates import Gates
 from gradguard.nn.base import AbstractRecurrent
 from gradguard.nn.cell import AbstractCell
 from gradguard.nn.recurrence import AbstractRecurrence
@@ -26,6 +28,7 @@ class AbstractLSTMRecurrence(AbstractRecurrence):
         forget_bias: what the two biases of a new forget gate add up to; None for torch's random ones.
     """
 
+    gates: ClassVar[Gates] = gates.LSTM
     forget_bias: float | None = field(default=1.0, metadata={"initial": True})
 
     def shapes(self, input_size: int, hidden_size: int, proj_size: int, *, bias: bool) -> dict[str, tuple[int, ...]]:
@@ -34,11 +37,11 @@ class AbstractLSTMRecurrence(AbstractRecurrence):
             number("An LSTM", "forget_bias", self.forget_bias)
         if not bias and self.forget_bias not in (None, 1.0):
             raise ValueError(f"forget_bias={self.forget_bias} needs bias=True: without biases there is none to set.")
-        gates = 4 * hidden_size
-        shapes: dict[str, tuple[int, ...]] = {"weight_ih": (gates, input_size)}
-        shapes["weight_hh"] = (gates, proj_size or hidden_size)
+        rows = 4 * hidden_size
+        shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, input_size)}
+        shapes["weight_hh"] = (rows, proj_size or hidden_size)
         if bias:
-            shapes |= {"bias_ih": (gates,), "bias_hh": (gates,)}
+            shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
         if proj_size:
             shapes["weight_hr"] = (proj_size, hidden_size)
         return shapes

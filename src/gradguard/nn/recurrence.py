@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gradguard.arguments import number
+from gradguard.gates import Gates
 
 
 class AbstractRecurrence(ABC):
@@ -20,10 +21,12 @@ class AbstractRecurrence(ABC):
 
     Attributes:
         name: in the table of kernels.
+        gates: the blocks of its weights, for initialisers.
         spec: name and settings in one line, which is all that an operator in a graph knows of it.
     """
 
     name: ClassVar[str]
+    gates: ClassVar[Gates]
     named: ClassVar[dict[str, type[AbstractRecurrence]]] = {}
     spec: str
 

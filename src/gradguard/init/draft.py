@@ -1,0 +1,127 @@
+"""New values of weights, worked out on copies and written all at once: an error leaves every weight as it was."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from gradguard.errors import GradGuardWarning
+
+
+@final
+class Draft:
+    """Copies of weights, to be changed in place and then written.
+
+    A weight is what the module computes with, however it is stored: under a parametrization or weight normalisation,
+    sharded over devices, in half precision. The copy is whole, and in float32 at least.
+
+    Args:
+        who: the initialiser, for error messages.
+    """
+
+    def __init__(self, who: str) -> None:
+        self.who = who
+        self._copies: dict[tuple[nn.Module, str], Tensor] = {}
+
+    def __call__(self, module: nn.Module, name: str) -> Tensor:
+        """Give the copy of a weight, the same one each time."""
+        key = module, name
+        if key not in self._copies:
+            self._copies[key] = wide_copy(getattr(module, name))
+        return self._copies[key]
+
+    def write(self) -> None:
+        """Write all copies.
+
+        Raises:
+            ValueError: a weight is computed in a way that can't be turned round; none is changed then.
+        """
+        saved = Saved(module for module, _ in self._copies)
+        try:
+            for (module, name), value in self._copies.items():
+                _write(module, name, value)
+                found = wide_copy(getattr(module, name))
+                scale = value.abs().max().clamp(min=1e-30) if value.numel() else 1.0
+                precision = torch.finfo(getattr(module, name).dtype).eps
+                if not bool(((found - value).abs() <= 64 * precision * scale).all()):
+                    raise ValueError(
+                        f"{self.who} can't set {name} of a {type(module).__name__}: it is computed by "
+                        f"{_how(module, name)}, which gives something else. Initialise first, then add that."
+                    )
+        except BaseException:
+            saved.restore()
+            raise
+
+
+@final
+class Saved:
+    """What modules hold in parameters and buffers, to go back to."""
+
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
+        found = {id(m): m for module in modules for m in module.modules()}.values()
+        tensors = {id(t): t for m in found for t in (*m._parameters.values(), *m._buffers.values()) if t is not None}
+        self._modules = list(found)
+        self._values = [(t, t.detach().clone()) for t in tensors.values() if not t.is_meta]
+
+    def restore(self) -> None:
+        """Go back."""
+        with torch.no_grad():
+            for tensor, value in self._values:
+                if tensor.shape == value.shape:
+                    tensor.copy_(value)
+            for module in self._modules:
+                for hook in _weight_norms(module):
+                    setattr(module, hook.name, hook.compute_weight(module))
+
+
+def wide_copy(weight: Tensor) -> Tensor:
+    """Copy a weight, whole and in float32 at least."""
+    whole = weight.full_tensor() if hasattr(weight, "full_tensor") else weight
+    return whole.detach().to(torch.promote_types(whole.dtype, torch.float32), copy=True)
+
+
+def warn_of_meta(who: str, names: Iterable[str]) -> None:
+    """Say that weights without storage can't be set."""
+    found = list(names)
+    if found:
+        warnings.warn(
+            f"{who} set nothing in {', '.join(found)}: the weights are on the meta device. Call it again once "
+            "to_empty(device=...) has given them storage.",
+            GradGuardWarning,
+            stacklevel=4,
+        )
+
+
+@torch.no_grad()
+def _write(module: nn.Module, name: str, value: Tensor) -> None:
+    weight = getattr(module, name)
+    value = value.to(weight.dtype)
+    if parametrize.is_parametrized(module, name):
+        setattr(module, name, value.to(weight.device))
+    elif hook := next((hook for hook in _weight_norms(module) if hook.name == name), None):
+        getattr(module, f"{name}_v").copy_(value)
+        getattr(module, f"{name}_g").copy_(torch.norm_except_dim(value, 2, hook.dim))
+        setattr(module, name, hook.compute_weight(module))
+    elif hasattr(weight, "full_tensor"):
+        from torch.distributed.tensor import distribute_tensor
+
+        weight.copy_(distribute_tensor(value, weight.device_mesh, weight.placements))  # rank 0's, on all ranks
+    else:
+        weight.copy_(value)
+
+
+def _weight_norms(module: nn.Module) -> list[nn.utils.weight_norm.WeightNorm]:  # type: ignore[name-defined]  # a module
+    """Weight normalisation of the old kind, which is a hook."""
+    hooks = module._forward_pre_hooks.values()
+    return [hook for hook in hooks if type(hook).__name__ == "WeightNorm"]
+
+
+def _how(module: nn.Module, name: str) -> str:
+    if parametrize.is_parametrized(module, name):
+        return " and ".join(type(p).__name__ for p in module.parametrizations[name])
+    return " and ".join(type(hook).__name__ for hook in module._forward_pre_hooks.values()) or "its module"
