@@ -5,11 +5,11 @@ Each gives back what it changed. An error leaves every weight as it was. A froze
 
 from gradguard.init.changes import Change as Change
 from gradguard.init.changes import Changes as Changes
+from gradguard.init.eigenvalues import identity_ as identity_
+from gradguard.init.eigenvalues import spectral_radius_ as spectral_radius_
 from gradguard.init.gate_biases import chrono_ as chrono_
 from gradguard.init.gate_biases import forget_gate_ as forget_gate_
 from gradguard.init.gate_biases import uniform_gate_ as uniform_gate_
-from gradguard.init.gate_weights import identity_ as identity_
 from gradguard.init.gate_weights import kaiming_ as kaiming_
 from gradguard.init.gate_weights import orthogonal_ as orthogonal_
-from gradguard.init.gate_weights import spectral_radius_ as spectral_radius_
 from gradguard.init.gate_weights import xavier_ as xavier_

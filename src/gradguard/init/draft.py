@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -123,5 +123,6 @@ def _weight_norms(module: nn.Module) -> list[nn.utils.weight_norm.WeightNorm]:  
 
 def _how(module: nn.Module, name: str) -> str:
     if parametrize.is_parametrized(module, name):
-        return " and ".join(type(p).__name__ for p in module.parametrizations[name])
+        parametrizations: Any = module.parametrizations
+        return " and ".join(type(p).__name__ for p in parametrizations[name])
     return " and ".join(type(hook).__name__ for hook in module._forward_pre_hooks.values()) or "its module"
