@@ -23,8 +23,8 @@ def identity_(
     .. math:: W_{hh} = \mathrm{scale} \cdot I
 
     In an RNN, biases become 0 and :math:`W_{ih} \sim \mathcal{N}(0, \mathrm{input\_std}^2)` besides, which with a ReLU
-    is the paper's IRNN. Of a GRU and an LSTM nothing else is changed. An IRNN is touchy: it wants a small learning rate,
-    and gradients that are clipped.
+    is the paper's IRNN. Of a GRU and an LSTM nothing else is changed. An IRNN is touchy: it wants a small learning
+    rate, and gradients that are clipped.
 
     Args:
         model: an RNN, GRU, LSTM or a cell of theirs, of torch or of gradguard, or a model with such in it.

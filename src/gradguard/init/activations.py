@@ -1,0 +1,152 @@
+"""Weights by the activation that really follows each layer."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Generator, Tensor, nn
+
+from gradguard.arguments import number
+from gradguard.init.changes import Change, Changes
+from gradguard.init.draft import Draft
+from gradguard.init.drawing import checked_generator, draw_
+from gradguard.init.flow import Node, flow_of
+from gradguard.init.gains import FEED_FORWARD, LINEAR, Activation, activation_of
+from gradguard.init.layers import plain_modules
+from gradguard.init.measures import deviation
+
+# What mixes features or bends them in a way for which there is no gain: a layer before it counts as linear.
+_ENDS = {"mm", "addmm", "bmm", "baddbmm", "convolution", "matmul", "linear", "_trilinear", "_softmax", "_log_softmax"}
+_NORMS = {"native_batch_norm", "native_layer_norm", "native_group_norm", "_fused_rms_norm", "cudnn_batch_norm"}
+_ENDS |= {"exp", "log", "pow", "abs", "sqrt", "rsqrt", "sin", "cos", "erf", "reciprocal"}
+
+
+def for_activations_(
+    model: nn.Module,
+    example_input: Any,
+    *,
+    distribution: Literal["normal", "uniform"] = "normal",
+    bias: float | None = 0.0,
+    generator: Generator | None = None,
+) -> Changes:
+    r"""Initialise every Linear and Conv by Xavier's or He's formula, as the activation that follows it wants.
+
+    What follows is found by running the model once, whatever it is called and however it is written: ``nn.ReLU()``,
+    ``F.relu`` and ``clamp(min=0)`` are the same. Norms, dropout, pooling, reshaping and residual sums are looked
+    through.
+
+    .. math:: \mathrm{std} &= g \sqrt{2 / (\mathrm{fan_{in}} + \mathrm{fan_{out}})}
+        && \text{tanh: } g = 5/3; \text{ sigmoid, or none: } g = 1 \\
+        \mathrm{std} &= g / \sqrt{\mathrm{fan_{in}}}
+        && \text{ReLU: } g = \sqrt 2; \text{ SELU: } g = 1; \text{ others: } g = 1 / \sqrt{E f(z)^2}
+
+    Recurrent layers are left alone (:func:`orthogonal_`, :func:`xavier_`), and so are layers that the example does not
+    run, such as the projections inside of ``nn.MultiheadAttention``. A layer that feeds several activations, as the
+    gates of a hand-written cell, counts as linear.
+
+    Args:
+        model: any model.
+        example_input: what it is run on: a tensor, a tuple of arguments, or a dict of keyword arguments.
+        distribution: ``"normal"`` or ``"uniform"``.
+        bias: what biases become; None leaves them alone, such as that of an output whose mean is known.
+        generator: to draw from; None for torch's own.
+
+    Returns:
+        The standard deviation of each weight, before and after, and the activation.
+
+    Raises:
+        ValueError: the model fails on the example, or runs no Linear and no Conv; nothing is changed.
+        TypeError: no module, or one that was scripted or compiled.
+
+    Source: Glorot and Bengio 2010; He et al. 2015, arXiv 1502.01852; Klambauer et al. 2017 for SELU. Host sync: several
+    a layer. Mutates: weights and biases of these layers; no buffer, no random generator but the one it draws from.
+
+    >>> net = nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 64), nn.Tanh())
+    >>> [change.note for change in for_activations_(net, torch.randn(8, 64))]
+    ['relu: kaiming, gain 1.414', 'tanh: xavier, gain 1.667']
+    """
+    who = "for_activations_"
+    checked_generator(who, generator)
+    if distribution not in ("normal", "uniform"):
+        raise ValueError(f"{who} needs distribution to be 'normal' or 'uniform', got {distribution!r}.")
+    value = None if bias is None else number(who, "bias", bias)
+    layers = feed_forward(who, model)
+    found = activations(flow_of(who, model, example_input, layers))
+    if not found:
+        raise ValueError(f"{who} needs a Linear or Conv that runs on the example input; this model has none.")
+    draft, changes = Draft(who), []
+    with torch.no_grad():
+        for path, follows in found.items():
+            layer, name = layers[path], f"{path}.weight" if path else "weight"
+            weight, std = draft(layer, "weight"), follows.std(layers[path])
+            before = deviation(weight)
+
+            def fill_(fresh: Tensor, std: float = std) -> Tensor:
+                if distribution == "normal":
+                    return fresh.normal_(0.0, std, generator=generator)
+                return fresh.uniform_(-std * math.sqrt(3), std * math.sqrt(3), generator=generator)
+
+            draw_(weight, generator, fill_)
+            if value is not None and getattr(layer, "bias", None) is not None:
+                draft(layer, "bias").fill_(value)
+            note = f"{follows.name}: {follows.rule}, gain {follows.gain:.4g}"
+            changes.append(Change(name, "std", before, deviation(weight), note))
+        draft.write()
+    return Changes(changes)
+
+
+def feed_forward(who: str, model: nn.Module) -> dict[str, nn.Module]:
+    """Give the Linear and Conv layers of a model by path."""
+    return {path: module for path, module in plain_modules(who, model) if isinstance(module, FEED_FORWARD)}
+
+
+def activations(nodes: Sequence[Node]) -> dict[str, Activation]:
+    """Say what follows each layer of a graph, in the order in which they run."""
+    consumers = defaultdict(list)
+    for i, node in enumerate(nodes):
+        for source in node.inputs:
+            consumers[source].append(i)
+    found: dict[str, set[Activation]] = {}
+    normed: set[str] = set()
+    for i, node in enumerate(nodes):
+        if node.layer:
+            reached, is_normed = _after(i, nodes, consumers)
+            found.setdefault(node.layer, set()).update(reached)
+            normed |= {node.layer} if is_normed else set()
+    # Several calls or consumers may disagree: then no gain is right for all.
+    chosen = {
+        layer: kinds.pop() if len(kinds) == 1 else LINEAR._replace(name=_joined(kinds))
+        for layer, kinds in found.items()
+    }
+    return {layer: kind._replace(normed=layer in normed) for layer, kind in chosen.items()}
+
+
+def _after(start: int, nodes: Sequence[Node], consumers: Mapping[int, list[int]]) -> tuple[set[Activation], bool]:
+    """Follow what a node made as far as the first activation on each way; say whether a norm was passed."""
+    reached, seen, todo, is_normed = set(), {start}, list(consumers.get(start, ())), False
+    while todo:
+        i = todo.pop()
+        if i in seen:
+            continue
+        seen.add(i)
+        node = nodes[i]
+        activation = None if node.layer else activation_of(node.op, node.numbers)
+        if activation is not None:
+            reached.add(activation)
+        elif not (node.layer or _is_end(node)):
+            is_normed |= node.op in _NORMS
+            todo += consumers.get(i, ())
+    return reached, is_normed
+
+
+def _is_end(node: Node) -> bool:
+    gates = node.op == "mul" and len(node.inputs) > 1
+    return gates or node.op in _ENDS or node.op.startswith("_scaled_dot_product")
+
+
+def _joined(kinds: set[Activation]) -> str:
+    return " and ".join(sorted(kind.name for kind in kinds)) or LINEAR.name

@@ -1,0 +1,129 @@
+"""Residual branches that begin as nothing: a deep network starts as a shallow one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from gradguard.init.changes import Change, Changes
+from gradguard.init.draft import Draft
+from gradguard.init.flow import Node, flow_of
+from gradguard.init.gains import FEED_FORWARD
+from gradguard.init.layers import plain_modules
+from gradguard.init.trial import unless_it_fails
+
+WHO = "zero_residual_"
+_NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, *([nn.RMSNorm] if hasattr(nn, "RMSNorm") else []))
+_SUMS = ("add", "sub")
+
+
+class Branch(NamedTuple):
+    """What is added to a shortcut.
+
+    Attributes:
+        node: of the sum.
+        input: of the sum, that the branch ends in.
+        layers: those that the branch passes on its way, in the order of time.
+    """
+
+    node: int
+    input: int
+    layers: tuple[str, ...]
+
+
+@torch.no_grad()
+def zero_residual_(model: nn.Module, example_input: Any) -> Changes:
+    r"""Set the last norm or projection of every residual branch to 0.
+
+    .. math:: y = x + f(x), \qquad f(x) = 0 \text{ at first}
+
+    A signal, and its gradient, then passes all blocks unchanged, however many there are, and each block grows from
+    nothing. Branches are found by running the model once: a sum of two tensors, one of which the other was made from;
+    or which were both made from a third, one of them through a projection alone. The last layer with weights on the way
+    is set, its bias, too: a norm, a Linear or Conv, or the output projection of ``nn.MultiheadAttention``.
+
+    Args:
+        model: any model with residual branches.
+        example_input: what it is run on: a tensor, a tuple of arguments, or a dict of keyword arguments.
+
+    Returns:
+        The largest absolute weight of each layer, before and after.
+
+    Raises:
+        ValueError: the model fails on the example, or has no residual branch; a branch would not become 0. Nothing is
+            changed.
+        TypeError: no module, or one that was scripted or compiled.
+
+    Source: Goyal et al. 2017, arXiv 1706.02677, section 5.1; Zhang, Dauphin and Ma 2019 (Fixup), arXiv 1901.09321.
+    Host sync: several a layer. Mutates: these layers; no buffer, no random generator.
+
+    >>> class Block(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.up, self.down = nn.Linear(4, 8), nn.Linear(8, 4)
+    ...
+    ...     def forward(self, x):
+    ...         return x + self.down(torch.relu(self.up(x)))
+    >>> net, x = nn.Sequential(Block(), Block()), torch.randn(2, 4)
+    >>> [change.name for change in zero_residual_(net, x)], torch.equal(net(x), x)
+    (['0.down.weight', '1.down.weight'], True)
+    """
+    layers = {path: module for path, module in plain_modules(WHO, model) if _is_layer(module)}
+    found = branches(flow_of(WHO, model, example_input, layers))
+    if not found:
+        raise ValueError(f"{WHO} needs residual branches, x + f(x), and found none on the example input.")
+    draft, changes = Draft(WHO), []
+    for path in dict.fromkeys(branch.layers[-1] for branch in found):
+        owner, prefix = layers[path], f"{path}." if path else ""
+        if isinstance(owner, nn.MultiheadAttention):
+            owner, prefix = owner.out_proj, f"{prefix}out_proj."
+        weight = draft(owner, "weight")
+        before = weight.abs().max().item()
+        weight.zero_()
+        if getattr(owner, "bias", None) is not None:
+            draft(owner, "bias").zero_()
+        changes.append(Change(f"{prefix}weight", "largest", before, 0.0))
+    with unless_it_fails(model):
+        draft.write()
+        nodes = flow_of(WHO, model, example_input, layers)
+        for branch in found:
+            last = next(i for i in range(branch.input, -1, -1) if nodes[i].layer == branch.layers[-1])
+            if not nodes[last].is_zero:
+                raise ValueError(f"{WHO} set {branch.layers[-1]} to 0, and it still gives something else.")
+    return Changes(changes)
+
+
+def branches(nodes: Sequence[Node]) -> list[Branch]:
+    """Find the residual branches of a graph."""
+    above: list[frozenset[int]] = []  # all that each node was made from
+    for node in nodes:
+        above.append(frozenset().union(*(above[i] | {i} for i in node.inputs)))
+    calls = [node.layer for node in nodes if node.layer]
+    found = []
+    for k, node in enumerate(nodes):
+        if node.op not in _SUMS or node.tensors != 2 or len(node.inputs) != 2:
+            continue
+        first, second = ({i} | above[i] for i in node.inputs)
+        if not first & second:
+            continue
+        fork = max(first & second)
+        ways = [
+            tuple(nodes[j].layer for j in sorted(way) if nodes[j].layer and j != fork and j not in above[fork])
+            for way in (first, second)
+        ]
+        short, long = sorted((0, 1), key=lambda i: len(ways[i]))
+        is_identity = node.inputs[short] == fork or not ways[short]
+        is_projection = 0 < len(ways[short]) <= 2 and all(calls.count(layer) == 1 for way in ways for layer in way)
+        if len(ways[long]) > len(ways[short]) and (is_identity or is_projection):
+            found.append(Branch(k, node.inputs[long], ways[long]))
+    return found
+
+
+def _is_layer(module: nn.Module) -> bool:
+    if isinstance(module, _NORMS):
+        return getattr(module, "weight", None) is not None
+    return isinstance(module, (*FEED_FORWARD, nn.MultiheadAttention))
