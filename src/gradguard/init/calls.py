@@ -71,8 +71,9 @@ def _made_by_first(module: Any, call: Call, count: int) -> Any:
 @contextmanager
 def _shortened(module: Any, count: int) -> Iterator[None]:
     """Let a module have only its first layers for a while."""
-    lists = ("_flat_weights", "_flat_weights_names") if isinstance(module, nn.RNNBase) else ("_layers",)
-    layers, held = module.num_layers, {name: getattr(module, name) for name in lists}
+    of_torch = ("_flat_weights", "_flat_weights_names", "_flat_weight_refs")
+    lists = of_torch if isinstance(module, nn.RNNBase) else ("_layers",)
+    layers, held = module.num_layers, {name: getattr(module, name) for name in lists if hasattr(module, name)}
     module.num_layers = count
     for name, whole in held.items():
         setattr(module, name, whole[: len(whole) // layers * count])

@@ -21,7 +21,7 @@ _OF_MODULE = ("log", "log_dict")  # its methods, which Lightning hangs on every 
 _TREES: tuple[type, ...] = (Callback,)
 
 if TYPE_CHECKING:
-    _Callback = Callback
+    EitherCallback = Callback
 else:
     try:  # Lightning comes as two copies of one source; a callback of both works in either Trainer and either CLI
         from lightning.pytorch import Callback as _OtherCallback
@@ -29,10 +29,12 @@ else:
         _TREES = (Callback, _OtherCallback)
     except ImportError:
         pass
-    _Callback = type("_Callback", _TREES, {"__doc__": "Lightning's callback, of each copy that is installed."})
+    EitherCallback = type(
+        "EitherCallback", _TREES, {"__doc__": "Lightning's callback, of each copy that is installed."}
+    )
 
 
-class AbstractGuardCallback(_Callback, ABC):
+class AbstractGuardCallback(EitherCallback, ABC):
     """A view on the guard of a Trainer. Several of them share it, in any order: the first one passes the hooks on.
 
     Attributes:
