@@ -44,11 +44,7 @@ class Draft:
         saved = Saved(module for module, _ in self._copies)
         try:
             for (module, name), value in self._copies.items():
-                _write(module, name, value)
-                found = wide_copy(getattr(module, name))
-                scale = value.abs().max().clamp(min=1e-30) if value.numel() else 1.0
-                precision = torch.finfo(getattr(module, name).dtype).eps
-                if not bool(((found - value).abs() <= 64 * precision * scale).all()):
+                if not _write(module, name, value) or not _holds(getattr(module, name), value):
                     raise ValueError(
                         f"{self.who} can't set {name} of a {type(module).__name__}: it is computed by "
                         f"{_how(module, name)}, which gives something else. Initialise first, then add that."
@@ -98,7 +94,8 @@ def warn_of_meta(who: str, names: Iterable[str]) -> None:
 
 
 @torch.no_grad()
-def _write(module: nn.Module, name: str, value: Tensor) -> None:
+def _write(module: nn.Module, name: str, value: Tensor) -> bool:
+    """Set what a module computes with; say whether there is a way."""
     weight = getattr(module, name)
     value = value.to(weight.dtype)
     if parametrize.is_parametrized(module, name):
@@ -107,12 +104,26 @@ def _write(module: nn.Module, name: str, value: Tensor) -> None:
         getattr(module, f"{name}_v").copy_(value)
         getattr(module, f"{name}_g").copy_(torch.norm_except_dim(value, 2, hook.dim))
         setattr(module, name, hook.compute_weight(module))
+    elif name not in module._parameters:
+        return False  # an attribute that a hook sets anew at each call
     elif hasattr(weight, "full_tensor"):
         from torch.distributed.tensor import distribute_tensor
 
-        weight.copy_(distribute_tensor(value, weight.device_mesh, weight.placements))  # rank 0's, on all ranks
+        weight.copy_(distribute_tensor(value, weight.device_mesh, weight.placements))  # the first rank's, on all
     else:
         weight.copy_(value)
+    return True
+
+
+def _holds(weight: Tensor, value: Tensor) -> bool:
+    if hasattr(weight, "full_tensor") or not value.numel():
+        return True  # a shard holds what the first rank drew
+    off = (wide_copy(weight) - value).abs().max()
+    return bool(off <= 64 * torch.finfo(weight.dtype).eps * value.abs().max().clamp(min=1e-30)) or not _finite(value)
+
+
+def _finite(value: Tensor) -> bool:
+    return bool(value.isfinite().all())
 
 
 def _weight_norms(module: nn.Module) -> list[nn.utils.weight_norm.WeightNorm]:  # type: ignore[name-defined]  # a module
