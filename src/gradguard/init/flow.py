@@ -72,10 +72,11 @@ class Flow(TorchDispatchMode):
             self._add("", given, made, layer=path, is_zero=is_zero)
 
     def _add(self, op: str, given: list[Tensor], made: list[Tensor], **rest: Any) -> None:
-        inputs = (self._made_by.get(t) for t in given)
-        self.nodes.append(Node(op, tuple(i for i in inputs if i is not None), tensors=len(given), **rest))
-        for t in made:
-            self._made_by[t] = len(self.nodes) - 1
+        inputs = tuple(i for i in map(self._made_by.get, given) if i is not None)
+        if op == "input" or rest.get("layer") or (inputs and not op.endswith("_like")):
+            self.nodes.append(Node(op, inputs, tensors=len(given), **rest))
+            for t in made:
+                self._made_by[t] = len(self.nodes) - 1
 
 
 def flow_of(who: str, model: nn.Module, example: Any, layers: Mapping[str, nn.Module]) -> list[Node]:
