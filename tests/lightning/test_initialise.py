@@ -115,7 +115,7 @@ def test_the_seed_decides_and_the_data_come_as_they_would() -> None:
 
 @pytest.mark.filterwarnings("ignore:Be aware that when using .ckpt_path., callbacks")
 def test_never_on_resume_nor_in_a_second_fit(tmp_path: Path) -> None:
-    ours, keep = Initialise(EVERYTHING, seed=0), ModelCheckpoint(tmp_path, save_last=True)
+    ours, keep = Initialise(EVERYTHING, seed=0), ModelCheckpoint(tmp_path / "kept", save_last=True)
     fit, model = trainer([ours, keep], max_epochs=1, enable_checkpointing=True), Recurrent()
     fit.fit(model, loader())
     trained = {name: value.clone() for name, value in model.state_dict().items()}
