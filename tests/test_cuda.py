@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from gradguard import Guard
+from gradguard import Guard, init
 from gradguard import nn as gnn
 from gradguard.clip import ZClip
 from gradguard.functional import norms
@@ -130,3 +130,40 @@ def test_a_recurrent_module_under_autocast_and_in_a_graph() -> None:
     torch.testing.assert_close(output.float(), expected, rtol=2e-2, atol=2e-2)
     compiled = torch.compile(module, fullgraph=True, dynamic=True)
     torch.testing.assert_close(compiled(x)[0], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:RNN module weights are not part of single contiguous chunk")
+@pytest.mark.parametrize("kind", [nn.LSTM, gnn.LayerNormLSTM])
+def test_initialisers_draw_the_same_on_a_gpu_and_leave_its_generator_alone(kind: type[nn.Module]) -> None:
+    class Tagger(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.drop = nn.Linear(6, 8), nn.Dropout(0.5)
+            self.rnn, self.head = kind(8, 16, num_layers=2, bidirectional=True, dropout=0.5), nn.Linear(32, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.rnn(self.drop(torch.relu(self.embed(x))))[0])
+
+    model, x = Tagger(), torch.randn(7, 5, 6)
+    there, placed = copy.deepcopy(model).cuda(), x.cuda()
+    state = torch.cuda.get_rng_state()
+    for name, options in (
+        ("orthogonal_", {}),
+        ("chrono_", {"t_max": 30}),
+        ("for_activations_", {"example_input": x}),
+        ("lsuv_", {"example_input": x, "tolerance": 1e-3}),
+        ("uniform_gate_", {}),
+        ("spectral_radius_", {"value": 0.9}),
+    ):
+        call, on_gpu = (
+            getattr(init, name),
+            {**options, **({"example_input": placed} if "example_input" in options else {})},
+        )
+        for module, arguments in ((model, options), (there, on_gpu)):
+            seeded = {} if name == "spectral_radius_" else {"generator": torch.Generator().manual_seed(0)}
+            call(module, **arguments, **seeded)
+        for a, b in zip(there.parameters(), model.parameters(), strict=True):
+            torch.testing.assert_close(a.cpu(), b, rtol=1e-3, atol=1e-4)
+    assert torch.equal(torch.cuda.get_rng_state(), state)
+    init.orthogonal_(there, generator=torch.Generator("cuda").manual_seed(0))
+    assert len(init.describe(there, placed)) == len(init.describe(model, x))

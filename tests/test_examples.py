@@ -30,6 +30,12 @@ SAYS = {
         "loss on clean data: 0.0",
     ],
     "lightning_clipping": ["PerModule: 200 steps clipped", "Verdict: healthy, by 2 rules.", "down to at least: 0.0"],
+    "initialise": [
+        "the forget gate begins half closed: forget_gate_",
+        "weight_hh_l0[f]  condition number",
+        "torch's default: ",
+        "chrono_ and orthogonal_: 0.0",
+    ],
     "tagger": ["torch.LSTM: 9", "gradguard.LSTM: 9", "gradguard.LayerNormLSTM: 9"],
     "already_clips": ["clipped_upstream", "largest norm seen: 0.5", "largest norm seen: 5"],
 }

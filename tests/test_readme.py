@@ -30,12 +30,14 @@ def test_every_python_block_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     for block in blocks:
         exec(compile(block, "README.md", "exec"), {})
     out = capsys.readouterr().out
     assert out.count("Verdict: healthy, by 8 rules.") == 2
     assert "finished {'gradguard'" in out
+    assert "remarks=('the forget gate begins half closed: forget_gate_',)" in out
+    assert "relu: kaiming, gain 1.414" in out
     assert "torch.Size([4, 64, 16]) torch.Size([0, 3, 32])" in out
     assert re.search(r"tensor\(\[51\]\) tensor\(0\..*\nTrue", out)
 

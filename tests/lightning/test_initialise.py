@@ -113,7 +113,7 @@ def test_the_seed_decides_and_the_data_come_as_they_would() -> None:
     assert torch.equal(after, untouched)
 
 
-@pytest.mark.filterwarnings("ignore:Be aware that when using .ckpt_path., callbacks")
+@pytest.mark.filterwarnings("ignore:Be aware that when using .ckpt_path., callbacks", "ignore:Checkpoint directory")
 def test_never_on_resume_nor_in_a_second_fit(tmp_path: Path) -> None:
     ours, keep = Initialise(EVERYTHING, seed=0), ModelCheckpoint(tmp_path / "kept", save_last=True)
     fit, model = trainer([ours, keep], max_epochs=1, enable_checkpointing=True), Recurrent()

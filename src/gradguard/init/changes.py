@@ -59,10 +59,13 @@ class Changes(tuple[Change, ...]):
 
 
 def columns(header: tuple[str, ...], rows: Iterable[tuple[str, ...]], right: int) -> str:
-    """Write a table whose columns from ``right`` on are numbers, but for the last one."""
+    """Write a table whose columns from ``right`` on are numbers, but for the last one; empty ones are left out."""
     lines = [header, *rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    last = len(header) - 1
+    if len(lines) > 1:
+        kept = [i for i in range(len(header)) if i == len(header) - 1 or any(line[i] for line in lines[1:])]
+        lines = [tuple(line[i] for i in kept) for line in lines]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    last = len(lines[0]) - 1
 
     def line(cells: tuple[str, ...]) -> str:
         padded = (
