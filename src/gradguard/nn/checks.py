@@ -68,7 +68,9 @@ def sequence(module: AbstractRecurrent, value: Any) -> None:
 def autocast_dtype(like: Tensor) -> torch.dtype | None:
     """The dtype that autocast asks of a product with that tensor, or None."""
     device = like.device.type
-    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+    # Older Dynamos can't trace the first question; where something is compiled, there is autocast.
+    is_known = torch.compiler.is_compiling() or torch.amp.is_autocast_available(device)
+    if not is_known or not torch.is_autocast_enabled(device):
         return None
     return torch.get_autocast_dtype(device) if like.dtype in (torch.float32, torch.bfloat16, torch.float16) else None
 
