@@ -63,7 +63,7 @@ def canonical(name: str) -> str:
 def _modules(module: nn.Module, path: str, seen: set[int]) -> Iterator[tuple[str, nn.Module]]:
     kinds = {cls.__name__ for cls in type(module).__mro__}
     for kind in kinds & REFUSED.keys():
-        raise ValueError(f"Guard cannot measure a {kind}: {REFUSED[kind]}")
+        raise ValueError(f"GradGuard can't look into a {kind}: {REFUSED[kind]}")
     if id(module) in seen:
         return
     seen.add(id(module))

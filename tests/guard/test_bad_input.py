@@ -139,5 +139,5 @@ def test_measure_needs_to_know_which_optimizer() -> None:
 def test_wrappers_under_which_norms_would_be_wrong_are_refused_by_name(kind: str) -> None:
     model = type(kind, (nn.Module,), {})()
     model.module = mlp()
-    with pytest.raises(ValueError, match=f"Guard cannot measure a {kind}: "):
+    with pytest.raises(ValueError, match=f"GradGuard can't look into a {kind}: "):
         Guard(model, sgd(model))

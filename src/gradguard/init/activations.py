@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
@@ -19,10 +19,23 @@ from gradguard.init.gains import FEED_FORWARD, LINEAR, Activation, activation_of
 from gradguard.init.layers import plain_modules
 from gradguard.init.measures import deviation
 
-# What mixes features or bends them in a way for which there is no gain: a layer before it counts as linear.
+# Where the way ends: what mixes features, or bends them in a way for which there is no gain.
 _ENDS = {"mm", "addmm", "bmm", "baddbmm", "convolution", "matmul", "linear", "_trilinear", "_softmax", "_log_softmax"}
+_ENDS |= {"exp", "log", "pow", "abs", "sqrt", "rsqrt", "sin", "cos", "erf", "reciprocal", "square", "var", "std"}
 _NORMS = {"native_batch_norm", "native_layer_norm", "native_group_norm", "_fused_rms_norm", "cudnn_batch_norm"}
-_ENDS |= {"exp", "log", "pow", "abs", "sqrt", "rsqrt", "sin", "cos", "erf", "reciprocal"}
+_SCALES = {"rsqrt", "sqrt", "var", "std", "linalg_vector_norm"}  # a norm that is written out has one of them
+
+
+class Follows(NamedTuple):
+    """What comes after a layer.
+
+    Attributes:
+        activation: the first one, or linear.
+        normed: whether a norm stands between, so that the size of the weights matters little.
+    """
+
+    activation: Activation
+    normed: bool
 
 
 def for_activations_(
@@ -35,9 +48,8 @@ def for_activations_(
 ) -> Changes:
     r"""Initialise every Linear and Conv by Xavier's or He's formula, as the activation that follows it wants.
 
-    What follows is found by running the model once, whatever it is called and however it is written: ``nn.ReLU()``,
-    ``F.relu`` and ``clamp(min=0)`` are the same. Norms, dropout, pooling, reshaping and residual sums are looked
-    through.
+    What follows is found by running the model once: ``nn.ReLU()``, ``F.relu`` and ``clamp(min=0)`` are the same, and a
+    SiLU or GELU may be written out. Norms, dropout, pooling, reshaping and residual sums are looked through.
 
     .. math:: \mathrm{std} &= g \sqrt{2 / (\mathrm{fan_{in}} + \mathrm{fan_{out}})}
         && \text{tanh: } g = 5/3; \text{ sigmoid, or none: } g = 1 \\
@@ -80,9 +92,13 @@ def for_activations_(
         raise ValueError(f"{who} needs a Linear or Conv that runs on the example input; this model has none.")
     draft, changes = Draft(who), []
     with torch.no_grad():
-        for path, follows in found.items():
+        drawn: set[int] = set()
+        for path, (follows, _) in found.items():
             layer, name = layers[path], f"{path}.weight" if path else "weight"
             weight, std = draft(layer, "weight"), follows.std(layers[path])
+            if id(weight) in drawn or not weight.numel():
+                continue  # tied weights are the first layer's
+            drawn.add(id(weight))
             before = deviation(weight)
 
             def fill_(fresh: Tensor, std: float = std) -> Tensor:
@@ -104,7 +120,7 @@ def feed_forward(who: str, model: nn.Module) -> dict[str, nn.Module]:
     return {path: module for path, module in plain_modules(who, model) if isinstance(module, FEED_FORWARD)}
 
 
-def activations(nodes: Sequence[Node]) -> dict[str, Activation]:
+def activations(nodes: Sequence[Node]) -> dict[str, Follows]:
     """Say what follows each layer of a graph, in the order in which they run."""
     consumers = defaultdict(list)
     for i, node in enumerate(nodes):
@@ -113,40 +129,69 @@ def activations(nodes: Sequence[Node]) -> dict[str, Activation]:
     found: dict[str, set[Activation]] = {}
     normed: set[str] = set()
     for i, node in enumerate(nodes):
-        if node.layer:
+        if node.layer is not None:
             reached, is_normed = _after(i, nodes, consumers)
             found.setdefault(node.layer, set()).update(reached)
             normed |= {node.layer} if is_normed else set()
-    # Several calls or consumers may disagree: then no gain is right for all.
-    chosen = {
-        layer: kinds.pop() if len(kinds) == 1 else LINEAR._replace(name=_joined(kinds))
-        for layer, kinds in found.items()
-    }
-    return {layer: kind._replace(normed=layer in normed) for layer, kind in chosen.items()}
+    return {layer: Follows(_one_of(kinds), layer in normed) for layer, kinds in found.items()}
+
+
+def _one_of(kinds: set[Activation]) -> Activation:
+    """Choose: where several calls or consumers disagree, no gain is right for all."""
+    if len(kinds) == 1:
+        return next(iter(kinds))
+    return LINEAR._replace(name=" and ".join(sorted(kind.name for kind in kinds)) or LINEAR.name)
 
 
 def _after(start: int, nodes: Sequence[Node], consumers: Mapping[int, list[int]]) -> tuple[set[Activation], bool]:
     """Follow what a node made as far as the first activation on each way; say whether a norm was passed."""
-    reached, seen, todo, is_normed = set(), {start}, list(consumers.get(start, ())), False
+    reached: dict[int, Activation] = {}
+    seen, todo, is_normed = {start}, list(consumers.get(start, ())), False
+    made_of = _operations(start, nodes, consumers)
     while todo:
-        i = todo.pop()
+        i = todo.pop(0)
         if i in seen:
             continue
         seen.add(i)
         node = nodes[i]
-        activation = None if node.layer else activation_of(node.op, node.numbers)
+        if node.layer is not None or node.op in _ENDS or node.op.startswith("_scaled_dot_product"):
+            continue
+        activation = activation_of(node.op, node.numbers)
         if activation is not None:
-            reached.add(activation)
-        elif not (node.layer or _is_end(node)):
-            is_normed |= node.op in _NORMS
-            todo += consumers.get(i, ())
-    return reached, is_normed
+            reached[i] = activation
+            continue
+        if node.op == "mul" and len(node.inputs) > 1:
+            gate = frozenset().union(*(made_of.get(j, {"other"}) for j in node.inputs))
+            whole = _gated(gate) if any(j in seen for j in node.inputs) else None
+            if whole is not None:
+                return {whole}, is_normed
+            if not gate & _SCALES or gate - _SCALES - _PLAIN:
+                continue
+            is_normed = True
+        is_normed |= node.op in _NORMS
+        todo += consumers.get(i, ())
+    return set(reached.values()), is_normed
 
 
-def _is_end(node: Node) -> bool:
-    gates = node.op == "mul" and len(node.inputs) > 1
-    return gates or node.op in _ENDS or node.op.startswith("_scaled_dot_product")
+_PLAIN = {"mul", "add", "sub", "div", "neg", "pow", "square", "mean", "sum", "view", "unsqueeze", "expand", "_to_copy"}
 
 
-def _joined(kinds: set[Activation]) -> str:
-    return " and ".join(sorted(kind.name for kind in kinds)) or LINEAR.name
+def _operations(start: int, nodes: Sequence[Node], consumers: Mapping[int, list[int]]) -> dict[int, frozenset[str]]:
+    """Give, for each node that only the start's output was made into, what was done to it."""
+    found: dict[int, frozenset[str]] = {start: frozenset()}
+    for i in range(start + 1, len(nodes)):
+        node = nodes[i]
+        if node.layer is None and node.inputs and all(j in found for j in node.inputs):
+            found[i] = frozenset().union({node.op}, *(found[j] for j in node.inputs))
+    return found
+
+
+def _gated(operations: frozenset[str]) -> Activation | None:
+    """Name an activation that is written as a product of the input with a curve of it."""
+    if operations & {"split", "split_with_sizes", "slice", "select", "unbind", "other"}:
+        return None  # of two halves: a gate of a cell, or a linear unit with one
+    if "sigmoid" in operations and not operations & {"tanh", "softplus"}:
+        return activation_of("gelu" if "mul" in operations else "silu", ())
+    if "softplus" in operations:
+        return activation_of("mish", ())
+    return activation_of("gelu", ()) if operations & {"tanh", "erf"} else None

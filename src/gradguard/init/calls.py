@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from gradguard.init.layers import Layer, layers_of
-from gradguard.init.trial import tensors_in
+from gradguard.init.trial import copied, tensors_in
 
 
 class Call(NamedTuple):
@@ -35,7 +35,8 @@ def calls_of(layers: Mapping[str, nn.Module], run: Callable[[], Any]) -> dict[st
     def hook(path: str) -> Callable[..., None]:
         def after(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
             given = (*args, *(kwargs[name] for name in ("input", "hx") if name in kwargs), None)
-            found.setdefault(path, []).append(Call(given[0], given[1], output))
+            call = Call(given[0], given[1], output)
+            found.setdefault(path, []).append(Call(*map(copied, call)))  # what comes next may work in place
 
         return after
 

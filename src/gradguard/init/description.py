@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gradguard.gates import gates_of
-from gradguard.init.activations import activations, feed_forward
+from gradguard.init.activations import Follows, activations, feed_forward
 from gradguard.init.changes import columns
 from gradguard.init.draft import Draft
 from gradguard.init.flow import flow_of
@@ -20,7 +20,7 @@ from gradguard.init.layers import Layer, layers_of, plain_modules
 from gradguard.init.measures import condition, deviation, radius, singular_values
 
 WHO = "describe"
-CLOSED = 0.5  # mean of a forget gate's bias total, below which a tenth of the cell is left after 10 steps at most
+CLOSED = 0.65  # bias total of the most open forget gate: above it, a tenth of the cell is left after 5 steps
 FADES, GROWS = 0.7, 1.3  # spectral radius of an RNN: a memory of two steps, and explosion by ten within nine
 OFF = 2.0  # gain against the one that is wanted
 
@@ -32,7 +32,7 @@ class Weights(NamedTuple):
         name: as ``named_parameters`` spells it, with the gate behind.
         shape: of the block.
         std: of its entries, around their mean.
-        least: smallest singular value; of a Conv, of its weights as a matrix of one row an output.
+        least: smallest singular value; of a Conv, of its weights flattened to a matrix.
         most: largest singular value.
         radius: largest absolute eigenvalue of a square recurrent block.
         bias_total: mean over the units of the sum of the gate's biases.
@@ -106,13 +106,14 @@ def describe(model: nn.Module, example_input: Any = None) -> Description:
     return Description(rows)
 
 
-def _matrix(path: str, layer: nn.Module, follows: Activation | None) -> Weights:
+def _matrix(path: str, layer: nn.Module, after: Follows | None) -> Weights:
     weight = Draft(WHO)(layer, "weight")
     remarks = _plain_remarks(weight)
-    gain = math.nan
-    if follows is not None:
+    gain, follows = math.nan, None
+    if after is not None:
+        follows = after.activation
         gain = follows.gain * (weight.square().mean().sqrt().item() / follows.std(layer))
-        if not remarks and not follows.normed and not 1 / OFF < gain / follows.gain < OFF:
+        if not remarks and not after.normed and not 1 / OFF < gain / follows.gain < OFF:
             verb = "shrinks" if gain < follows.gain else "grows"
             remarks = (f"the signal {verb} to {gain / follows.gain:.2g} of its size: for_activations_",)
     name = f"{path}.weight" if path else "weight"
@@ -163,7 +164,8 @@ def _forget_remarks(layer: Layer, draft: Draft, biases: list[str], total: float)
     halves = [layer.block(draft, short, "f") for short in biases]
     if len(halves) == 2 and torch.equal(*halves) and _alike(halves[0]) and bool(halves[0].any()):
         return (f"{halves[0][0].item():.3g} in both biases adds up to {total:.3g}: forget_gate_",)
-    return ("the forget gate begins half closed: forget_gate_",) if total < CLOSED else ()
+    most = bias_total(layer, draft, "f").max().item()  # spread gates, of chrono_ or uniform_gate_, are open somewhere
+    return ("the forget gate begins half closed: forget_gate_",) if most < CLOSED else ()
 
 
 def _recurrent_remarks(layer: Layer, draft: Draft, block: Tensor, turns: float) -> tuple[str, ...]:

@@ -30,9 +30,15 @@ class Draft:
 
     def __call__(self, module: nn.Module, name: str) -> Tensor:
         """Give the copy of a weight, the same one each time."""
+        for other, same in self._copies:  # tied weights have one copy
+            if _stored(other, same) is not None and _stored(other, same) is _stored(module, name):
+                return self._copies[other, same]
         key = module, name
         if key not in self._copies:
+            saved = Saved([module], parameters=False) if parametrize.is_parametrized(module, name) else None
             self._copies[key] = wide_copy(getattr(module, name))
+            if saved is not None:  # spectral normalisation takes a step at each look
+                saved.restore()
         return self._copies[key]
 
     def write(self) -> None:
@@ -56,20 +62,35 @@ class Draft:
 
 @final
 class Saved:
-    """What modules hold in parameters and buffers, to go back to."""
+    """What modules hold in parameters and buffers, to go back to.
 
-    def __init__(self, modules: Iterable[nn.Module]) -> None:
+    Args:
+        modules: with all that is in them.
+        parameters: whether parameters are saved, too, and not only buffers.
+    """
+
+    def __init__(self, modules: Iterable[nn.Module], *, parameters: bool = True) -> None:
         found = {id(m): m for module in modules for m in module.modules()}.values()
-        tensors = {id(t): t for m in found for t in (*m._parameters.values(), *m._buffers.values()) if t is not None}
+        self._slots: list[Any] = [
+            slots for m in found for slots in ([m._parameters] if parameters else []) + [m._buffers]
+        ]
+        self._held = [dict(slots) for slots in self._slots]
+        tensors = {id(t): t for slots in self._held for t in slots.values() if t is not None}
+        self._values = [
+            (t, t.data, t.detach().clone()) for t in tensors.values() if not (t.is_meta or nn.parameter.is_lazy(t))
+        ]
         self._modules = list(found)
-        self._values = [(t, t.detach().clone()) for t in tensors.values() if not t.is_meta]
 
     def restore(self) -> None:
         """Go back."""
         with torch.no_grad():
-            for tensor, value in self._values:
-                if tensor.shape == value.shape:
-                    tensor.copy_(value)
+            for slots, held in zip(self._slots, self._held, strict=True):
+                slots.clear()  # a module may have put another tensor in the place of one
+                slots.update(held)
+            for tensor, storage, value in self._values:
+                if tensor.shape != value.shape:
+                    tensor.data = storage
+                tensor.copy_(value)
             for module in self._modules:
                 for hook in _weight_norms(module):
                     setattr(module, hook.name, hook.compute_weight(module))
@@ -78,6 +99,8 @@ class Saved:
 def wide_copy(weight: Tensor) -> Tensor:
     """Copy a weight, whole and in float32 at least."""
     whole = weight.full_tensor() if hasattr(weight, "full_tensor") else weight
+    if whole.is_complex():
+        raise ValueError("gradguard.init needs real weights, got complex ones.")
     return whole.detach().to(torch.promote_types(whole.dtype, torch.float32), copy=True)
 
 
@@ -99,9 +122,15 @@ def _write(module: nn.Module, name: str, value: Tensor) -> bool:
     weight = getattr(module, name)
     value = value.to(weight.dtype)
     if parametrize.is_parametrized(module, name):
-        setattr(module, name, value.to(weight.device))
+        parametrizations: Any = module.parametrizations
+        kinds = [type(one).__name__ for one in parametrizations[name]]
+        if kinds == ["_WeightNorm"] and not value.any():
+            parametrizations[name].original0.zero_()  # its length; a direction has none at 0
+        else:
+            setattr(module, name, value.to(weight.device))
     elif hook := next((hook for hook in _weight_norms(module) if hook.name == name), None):
-        getattr(module, f"{name}_v").copy_(value)
+        if value.any():
+            getattr(module, f"{name}_v").copy_(value)
         getattr(module, f"{name}_g").copy_(torch.norm_except_dim(value, 2, hook.dim))
         setattr(module, name, hook.compute_weight(module))
     elif name not in module._parameters:
@@ -124,6 +153,10 @@ def _holds(weight: Tensor, value: Tensor) -> bool:
 
 def _finite(value: Tensor) -> bool:
     return bool(value.isfinite().all())
+
+
+def _stored(module: nn.Module, name: str) -> Tensor | None:
+    return module._parameters.get(name)
 
 
 def _weight_norms(module: nn.Module) -> list[nn.utils.weight_norm.WeightNorm]:  # type: ignore[name-defined]  # a module

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple, final
 
 from torch import Tensor, nn
@@ -16,17 +16,17 @@ class Node(NamedTuple):
     """An operation, or a layer as a whole.
 
     Attributes:
-        op: its name in ATen, without the trailing ``_`` of what works in place; "" for a layer.
+        op: its name in ATen, without the trailing ``_`` of what works in place; ``"layer"`` for a layer.
         inputs: the nodes that its tensors come from; all of a smaller number than its own.
-        layer: path of the layer; "" for an operation.
+        layer: path of the layer; None for an operation.
         tensors: how many tensors it takes.
         numbers: its other arguments, as far as they are numbers.
-        is_zero: whether all that came out is 0.
+        is_zero: whether all that came out is 0, if that was watched.
     """
 
     op: str
     inputs: tuple[int, ...]
-    layer: str = ""
+    layer: str | None = None
     tensors: int = 0
     numbers: tuple[float, ...] = ()
     is_zero: bool = False
@@ -36,14 +36,18 @@ class Node(NamedTuple):
 class Flow(TorchDispatchMode):
     """Records the graph while it is active. What happens inside a layer is not recorded.
 
+    Args:
+        watched: numbers of nodes to be looked at for zeros.
+
     Attributes:
         nodes: in the order of time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, watched: Collection[int] = ()) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's
         self.nodes: list[Node] = []
         self._made_by: Any = WeakTensorKeyDictionary()
+        self._watched = watched
         self._depth = 0  # of layers that are running
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -55,7 +59,7 @@ class Flow(TorchDispatchMode):
             plain = tuple(float(arg) for arg in args if isinstance(arg, int | float))
             if name == "_prelu_kernel":
                 plain = (float(args[1].mean()),)
-            self._add(name, given, tensors_in(result), numbers=plain)
+            self.add(name, given, tensors_in(result), numbers=plain)
         return result
 
     def enter(self, layer: nn.Module, args: Any, kwargs: Any) -> None:
@@ -66,20 +70,25 @@ class Flow(TorchDispatchMode):
         """Note what a layer made."""
         self._depth -= 1
         if self._depth == 0:
-            self._depth = 1  # the test for zeros below is no part of the model
-            is_zero = all(not bool(t.any()) for t in made)
-            self._depth = 0
-            self._add("", given, made, layer=path, is_zero=is_zero)
+            self.add("layer", given, made, layer=path)
 
-    def _add(self, op: str, given: list[Tensor], made: list[Tensor], **rest: Any) -> None:
+    def add(self, op: str, given: list[Tensor], made: list[Tensor], **rest: Any) -> None:
+        """Note what was made of what; an operation on constants alone is none of the graph's."""
         inputs = tuple(i for i in map(self._made_by.get, given) if i is not None)
-        if op == "input" or rest.get("layer") or (inputs and not op.endswith("_like")):
-            self.nodes.append(Node(op, inputs, tensors=len(given), **rest))
+        if op in ("input", "layer") or (inputs and not op.endswith("_like")):
+            is_zero = False
+            if len(self.nodes) in self._watched:
+                self._depth += 1  # the question is no part of the model
+                is_zero = all(not bool(t.any()) for t in made)
+                self._depth -= 1
+            self.nodes.append(Node(op, inputs, tensors=len(given), is_zero=is_zero, **rest))
             for t in made:
                 self._made_by[t] = len(self.nodes) - 1
 
 
-def flow_of(who: str, model: nn.Module, example: Any, layers: Mapping[str, nn.Module]) -> list[Node]:
+def flow_of(
+    who: str, model: nn.Module, example: Any, layers: Mapping[str, nn.Module], watched: Collection[int] = ()
+) -> list[Node]:
     """Run the model on the example once, and give the graph.
 
     Args:
@@ -87,11 +96,12 @@ def flow_of(who: str, model: nn.Module, example: Any, layers: Mapping[str, nn.Mo
         model: what is run.
         example: what it is run on.
         layers: those modules that are a node each, by path.
+        watched: numbers of nodes to be looked at for zeros.
 
     Raises:
         ValueError: the model fails on the example.
     """
-    flow, hooks = Flow(), []
+    flow, hooks = Flow(watched), []
     for path, layer in layers.items():
 
         def after(_: nn.Module, args: Any, kwargs: Any, output: Any, path: str = path) -> None:
@@ -99,13 +109,12 @@ def flow_of(who: str, model: nn.Module, example: Any, layers: Mapping[str, nn.Mo
 
         hooks += [
             layer.register_forward_pre_hook(flow.enter, with_kwargs=True),
-            layer.register_forward_hook(after, with_kwargs=True),
+            layer.register_forward_hook(after, with_kwargs=True, always_call=True),
         ]
     try:
-        with trial(who, model, example) as run, flow:
-            for t in tensors_in(example):  # the input is a node as well: a first residual branch starts there
-                flow._add("input", [], [t])
-            run()
+        with trial(who, model, example) as run:
+            # The input is a node as well: a first residual branch starts there.
+            run(flow, lambda given: flow.add("input", [], tensors_in(given)))
     finally:
         for hook in hooks:
             hook.remove()

@@ -22,18 +22,16 @@ class Activation(NamedTuple):
         name: as ``torch.nn.functional`` has it; "linear" for none.
         rule: ``"xavier"`` for what is odd or linear around 0, ``"kaiming"`` for what cuts off one side.
         gain: of the weights before it.
-        normed: whether a norm stands between, so that the size of the weights matters little.
     """
 
     name: str
     rule: str
     gain: float
-    normed: bool = False
 
     def std(self, layer: nn.Module) -> float:
         """Give the standard deviation of a layer's weights."""
         into, out = fans(layer)
-        return self.gain / math.sqrt(into if self.rule == "kaiming" else (into + out) / 2)
+        return self.gain / math.sqrt(max(into if self.rule == "kaiming" else (into + out) / 2, 1e-30))
 
 
 LINEAR = Activation("linear", "xavier", 1.0)
@@ -56,23 +54,29 @@ def activation_of(op: str, numbers: tuple[float, ...]) -> Activation | None:
     """Say which activation an operation is; None for none.
 
     >>> activation_of("relu", ())
-    Activation(name='relu', rule='kaiming', gain=1.4142135623730951, normed=False)
+    Activation(name='relu', rule='kaiming', gain=1.4142135623730951)
     """
     if op in ("clamp_min", "clamp") and numbers == (0.0,):
         op = "relu"
+    if op == "clamp" and len(numbers) == 2:
+        op = "hardtanh"
+    if op == "threshold" and numbers not in ((0.0, 0.0), ()):
+        return None
     if op in _XAVIER:
         return Activation(op, "xavier", _XAVIER[op])
     if op in _SLOPES:
         slope = numbers[0] if numbers and op in ("leaky_relu", "_prelu_kernel") else _SLOPES[op]
+        if op == "rrelu_with_noise" and len(numbers) >= 2:
+            slope = sum(numbers[:2]) / 2
         name = {"_prelu_kernel": "prelu", "rrelu_with_noise": "rrelu"}.get(op, op)
         return Activation(name, "kaiming", math.sqrt(2.0 / (1.0 + slope**2)))
     if op == "elu":
-        alpha, scale = (*numbers[:2], 1.0, 1.0)[:2] if len(numbers) < 2 else numbers[:2]
+        alpha, scale = (*numbers, 1.0, 1.0)[:2]
         name = "selu" if scale != 1.0 else "elu"
         return Activation(name, "kaiming", 1.0 if name == "selu" else gain_of(lambda z: functional.elu(z, alpha)))
     if op in _CURVES:
         curve = _CURVES[op]
-        takes = numbers if op in ("hardtanh", "celu") else ()
+        takes = numbers[:2] if op in ("hardtanh", "celu", "softplus") else ()
         return Activation(op.removesuffix("_forward"), "kaiming", gain_of(lambda z: curve(z, *takes)))
     return None
 

@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from gradguard.init.branches import branches
 from gradguard.init.changes import Change, Changes
 from gradguard.init.draft import Draft
-from gradguard.init.flow import Node, flow_of
+from gradguard.init.flow import flow_of
 from gradguard.init.gains import FEED_FORWARD
 from gradguard.init.layers import plain_modules
 from gradguard.init.trial import unless_it_fails
 
 WHO = "zero_residual_"
 _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, *([nn.RMSNorm] if hasattr(nn, "RMSNorm") else []))
-_SUMS = ("add", "sub")
-
-
-class Branch(NamedTuple):
-    """What is added to a shortcut.
-
-    Attributes:
-        node: of the sum.
-        input: of the sum, that the branch ends in.
-        layers: those that the branch passes on its way, in the order of time.
-    """
-
-    node: int
-    input: int
-    layers: tuple[str, ...]
 
 
 @torch.no_grad()
@@ -42,9 +27,10 @@ def zero_residual_(model: nn.Module, example_input: Any) -> Changes:
     .. math:: y = x + f(x), \qquad f(x) = 0 \text{ at first}
 
     A signal, and its gradient, then passes all blocks unchanged, however many there are, and each block grows from
-    nothing. Branches are found by running the model once: a sum of two tensors, one of which the other was made from;
-    or which were both made from a third, one of them through a projection alone. The last layer with weights on the way
-    is set, its bias, too: a norm, a Linear or Conv, or the output projection of ``nn.MultiheadAttention``.
+    nothing. Branches are found by running the model once: what is added to a tensor that it was made from; beside a
+    shortcut through a projection, where modules of the same class have plain shortcuts elsewhere, as in a ResNet. Of a
+    branch the last layer is set that makes all of it 0, its bias, too: a norm, a Linear or Conv, or the output
+    projection of ``nn.MultiheadAttention``.
 
     Args:
         model: any model with residual branches.
@@ -72,12 +58,13 @@ def zero_residual_(model: nn.Module, example_input: Any) -> Changes:
     >>> [change.name for change in zero_residual_(net, x)], torch.equal(net(x), x)
     (['0.down.weight', '1.down.weight'], True)
     """
-    layers = {path: module for path, module in plain_modules(WHO, model) if _is_layer(module)}
-    found = branches(flow_of(WHO, model, example_input, layers))
+    modules = dict(plain_modules(WHO, model))
+    layers = {path: module for path, module in modules.items() if _is_layer(module)}
+    found = branches(flow_of(WHO, model, example_input, layers), modules)
     if not found:
         raise ValueError(f"{WHO} needs residual branches, x + f(x), and found none on the example input.")
     draft, changes = Draft(WHO), []
-    for path in dict.fromkeys(branch.layers[-1] for branch in found):
+    for path in dict.fromkeys(branch.layer for branch in found):
         owner, prefix = layers[path], f"{path}." if path else ""
         if isinstance(owner, nn.MultiheadAttention):
             owner, prefix = owner.out_proj, f"{prefix}out_proj."
@@ -89,38 +76,11 @@ def zero_residual_(model: nn.Module, example_input: Any) -> Changes:
         changes.append(Change(f"{prefix}weight", "largest", before, 0.0))
     with unless_it_fails(model):
         draft.write()
-        nodes = flow_of(WHO, model, example_input, layers)
+        nodes = flow_of(WHO, model, example_input, layers, watched={branch.end for branch in found})
         for branch in found:
-            last = next(i for i in range(branch.input, -1, -1) if nodes[i].layer == branch.layers[-1])
-            if not nodes[last].is_zero:
-                raise ValueError(f"{WHO} set {branch.layers[-1]} to 0, and it still gives something else.")
+            if not nodes[branch.end].is_zero:
+                raise ValueError(f"{WHO} set {branch.layer} to 0, and the branch still gives something else.")
     return Changes(changes)
-
-
-def branches(nodes: Sequence[Node]) -> list[Branch]:
-    """Find the residual branches of a graph."""
-    above: list[frozenset[int]] = []  # all that each node was made from
-    for node in nodes:
-        above.append(frozenset().union(*(above[i] | {i} for i in node.inputs)))
-    calls = [node.layer for node in nodes if node.layer]
-    found = []
-    for k, node in enumerate(nodes):
-        if node.op not in _SUMS or node.tensors != 2 or len(node.inputs) != 2:
-            continue
-        first, second = ({i} | above[i] for i in node.inputs)
-        if not first & second:
-            continue
-        fork = max(first & second)
-        ways = [
-            tuple(nodes[j].layer for j in sorted(way) if nodes[j].layer and j != fork and j not in above[fork])
-            for way in (first, second)
-        ]
-        short, long = sorted((0, 1), key=lambda i: len(ways[i]))
-        is_identity = node.inputs[short] == fork or not ways[short]
-        is_projection = 0 < len(ways[short]) <= 2 and all(calls.count(layer) == 1 for way in ways for layer in way)
-        if len(ways[long]) > len(ways[short]) and (is_identity or is_projection):
-            found.append(Branch(k, node.inputs[long], ways[long]))
-    return found
 
 
 def _is_layer(module: nn.Module) -> bool:

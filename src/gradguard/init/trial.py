@@ -2,24 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.utils.rnn import PackedSequence
+from torch.overrides import TorchFunctionMode
 
 from gradguard.init.draft import Saved
 
+_DROPOUTS = {
+    "dropout",
+    "dropout1d",
+    "dropout2d",
+    "dropout3d",
+    "alpha_dropout",
+    "feature_alpha_dropout",
+    "feature_dropout",
+}
+
+
+class _NoDropout(TorchFunctionMode):
+    """Gives back what dropout gets, and tells attention of none."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call a function of torch's, but for dropout."""
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "").rstrip("_")
+        if name in _DROPOUTS:
+            return args[0] if args else kwargs["input"]
+        if name == "scaled_dot_product_attention" and "dropout_p" in kwargs:
+            kwargs = {**kwargs, "dropout_p": 0.0}
+        return func(*args, **kwargs)
+
 
 @contextmanager
-def trial(who: str, model: nn.Module, example: Any) -> Iterator[Callable[[], Any]]:
-    """Give a function that runs the model on the example.
+def trial(who: str, model: nn.Module, example: Any) -> Iterator[Callable[..., Any]]:
+    """Give a function that runs the model on a copy of the example.
 
-    It runs in training mode, so that batch norm takes the batch's own statistics; without dropout, whose noise is none
-    of the weights' doing; without gradients. Modes, buffers and random generators are afterwards as they were.
+    It runs in training mode, so that batch norm takes the batch's own statistics; without torch's dropout, whose noise
+    is none of the weights' doing; without gradients. Modes, buffers and torch's random generators are afterwards as
+    they were; what else a module keeps of a call, it keeps of this one.
+
+    The function takes a context for the call, and something to tell the copy of the example to.
 
     Raises:
         ValueError: weights on the meta device; the model fails on the example.
@@ -32,32 +60,31 @@ def trial(who: str, model: nn.Module, example: Any) -> Iterator[Callable[[], Any
         raise TypeError(f"{who} needs a module that is not compiled. Initialise it before module.compile().")
     modes = [(module, module.training) for module in model.modules()]
     rates = [(module, module.dropout) for module in model.modules() if isinstance(vars(module).get("dropout"), float)]
-    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-    devices = {t.device for t in (*model.parameters(), *model.buffers()) if t.device.type == "cuda"}
+    saved = Saved([model], parameters=False)
+    cuda = list({t.device for t in (*model.parameters(), *model.buffers()) if t.device.type == "cuda"})
 
-    def run() -> Any:
+    def run(within: AbstractContextManager[Any] | None = None, told: Callable[[Any], object] | None = None) -> Any:
+        given = copied(example)
         try:
-            return _called(model, example)
+            with torch.no_grad(), torch.random.fork_rng(cuda), _NoDropout(), within or nullcontext():
+                if told is not None:
+                    told(given)
+                return _called(model, given)
         except Exception as error:
             raise ValueError(f"{who} ran the model on the example input, and it failed: {error}") from error
 
     try:
         model.train()
-        for module in model.modules():
-            if isinstance(module, _DropoutNd):
-                module.train(False)
         for module, _ in rates:
             setattr(module, "dropout", 0.0)  # noqa: B010  # of a recurrent module, or attention
-        with torch.no_grad(), torch.random.fork_rng(list(devices)):
+        with torch.no_grad():
             yield run
     finally:
         for module, mode in modes:
             module.training = mode
         for module, rate in rates:
             setattr(module, "dropout", rate)  # noqa: B010
-        with torch.no_grad():
-            for buffer, value in buffers:
-                buffer.copy_(value)
+        saved.restore()
 
 
 @contextmanager
@@ -77,14 +104,25 @@ def tensors_in(value: Any) -> list[Tensor]:
         return [value]
     if isinstance(value, PackedSequence):
         return [value.data]
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         value = tuple(value.values())
     return [t for item in value for t in tensors_in(item)] if isinstance(value, list | tuple) else []
 
 
+def copied(value: Any) -> Any:
+    """Copy the tensors in a value: a model may change what it gets."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, PackedSequence):
+        return value._replace(data=value.data.detach().clone())
+    if type(value) in (list, tuple):
+        return type(value)(copied(item) for item in value)
+    if type(value) is dict:
+        return {key: copied(item) for key, item in value.items()}
+    return copy.copy(value)
+
+
 def _called(model: nn.Module, example: Any) -> Any:
-    if isinstance(example, PackedSequence):
-        return model(example)
-    if isinstance(example, dict):
+    if isinstance(example, Mapping):
         return model(**example)
-    return model(*example) if isinstance(example, list | tuple) else model(example)
+    return model(*example) if type(example) is tuple else model(example)
