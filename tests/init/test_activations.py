@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 
@@ -57,6 +58,28 @@ FOLLOWS = {
     "softplus": (F.softplus, "softplus", "kaiming", second_moment(lambda z: np.log1p(np.exp(z))) ** -0.5),
     "hardtanh": (F.hardtanh, "hardtanh", "kaiming", 0.5160585509617335**-0.5),
     "gelu": (F.gelu, "gelu", "kaiming", 1.5335304623389026),
+    "quick gelu": (lambda x: x * torch.sigmoid(1.702 * x), "gelu", "kaiming", 1.5335304623389026),
+    "gelu by hand": (
+        lambda x: 0.5 * x * (1 + torch.tanh(0.7979 * (x + 0.044715 * x.pow(3)))),
+        "gelu",
+        "kaiming",
+        1.5335304623389026,
+    ),
+    "silu by hand": (lambda x: x * x.sigmoid(), "silu", "kaiming", second_moment(lambda z: z * sigmoid(z)) ** -0.5),
+    "relu6": (lambda x: x.clamp(0, 6), "hardtanh", "kaiming", SQRT2),
+    "rms norm by hand": (
+        lambda x: torch.relu(x * (x.pow(2).mean(-1, keepdim=True) + 1e-6).rsqrt()),
+        "relu",
+        "kaiming",
+        SQRT2,
+    ),
+    "steep softplus": (
+        lambda x: F.softplus(x, beta=5),
+        "softplus",
+        "kaiming",
+        second_moment(lambda z: np.log1p(np.exp(5 * z)) / 5) ** -0.5,
+    ),
+    "rrelu": (lambda x: F.rrelu(x, 0.5, 0.6, training=True), "rrelu", "kaiming", math.sqrt(2 / (1 + 0.55**2))),
     "none": (lambda x: x, "linear", "xavier", 1.0),
     "softmax": (lambda x: x.softmax(-1), "linear", "xavier", 1.0),
     "through shapes": (lambda x: F.relu(x.reshape(2, 2, 8).transpose(0, 1).flatten(0, 1)), "relu", "kaiming", SQRT2),
@@ -183,3 +206,69 @@ def test_a_trial_leaves_no_trace(name: str) -> None:
     assert is_as_before(model, before) == (name == "describe")
     assert len(found) >= 2
     assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_a_layer_alone_and_tied_layers_and_empty_ones() -> None:
+    layer, x = nn.Linear(4, 4), torch.randn(3, 4)
+    (change,) = init.for_activations_(layer, x)
+    assert (change.name, change.note) == ("weight", "linear: xavier, gain 1")
+    assert init.describe(layer, x)[0].follows.name == "linear"
+    first, second = nn.Linear(64, 64), nn.Linear(64, 64)
+    second.weight = first.weight
+    (change,) = init.for_activations_(nn.Sequential(first, nn.ReLU(), second, nn.Tanh()), torch.randn(3, 64))
+    assert change.after == pytest.approx(first.weight.std().item(), rel=1e-3)
+    assert init.for_activations_(nn.Sequential(nn.Linear(0, 4), nn.ReLU()), torch.randn(2, 0)) == ()
+
+
+@pytest.mark.parametrize("name", ["for_activations_", "lsuv_", "describe"])
+def test_buffers_that_are_replaced_inputs_that_are_changed_and_dropout_of_any_kind(name: str) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.p = nn.Linear(4, 64), nn.Linear(64, 4), 0.5
+            self.register_buffer("mean", torch.zeros(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x -= 1
+            self.mean = 0.9 * self.mean + x.mean(0)
+            self.register_buffer("late", x.mean(0))
+            return self.b(F.dropout(torch.relu(self.a(x)), self.p, self.training))
+
+    net, x = Net(), torch.randn(200, 4)
+    mean, given = net.mean, x.clone()
+    getattr(init, name)(net, x)
+    assert net.mean is mean
+    assert not mean.any()
+    assert "late" not in net.state_dict()
+    assert torch.equal(x, given)
+    if name == "lsuv_":
+        net.eval()
+        assert net(x.clone()).std().item() == pytest.approx(1.0, abs=0.06)
+
+
+@pytest.mark.parametrize("name", ["for_activations_", "lsuv_", "describe"])
+def test_spectral_normalisation_takes_no_step(name: str) -> None:
+    net = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(6, 6)), nn.ReLU())
+    before = values(net)
+    if name == "describe":
+        init.describe(net, torch.randn(3, 6))
+    else:
+        with pytest.raises(ValueError, match="is computed by _SpectralNorm"):
+            getattr(init, name)(net, torch.randn(30, 6))
+    assert is_as_before(net, before)
+
+
+def test_a_layer_that_fails_and_is_caught_hides_nothing() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 4), nn.Linear(9, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            with contextlib.suppress(RuntimeError):
+                self.b(x)
+            return torch.relu(self.a(x))
+
+    changes = init.for_activations_(Net(), torch.randn(3, 4))
+    assert [c.note.split(":")[0] for c in changes if c.name == "a.weight"] == ["relu"]

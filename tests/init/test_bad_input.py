@@ -188,6 +188,8 @@ def test_zero_residual_that_does_not_become_zero_is_put_back() -> None:
 
     model = nn.Sequential(Block())
     before = values(model)
-    with pytest.raises(ValueError, match=r"zero_residual_ set 0.linear to 0, and the branch still gives something else"):
+    with pytest.raises(
+        ValueError, match=r"zero_residual_ set 0.linear to 0, and the branch still gives something else"
+    ):
         init.zero_residual_(model, X)
     assert is_as_before(model, before)

@@ -108,6 +108,13 @@ def test_what_looks_wrong(make, name: str, remark: str) -> None:
     assert remark in str(found)
 
 
+def test_spread_gates_are_no_closed_ones() -> None:
+    for spread in (init.uniform_gate_, lambda m: init.chrono_(m, 100)):
+        module = nn.LSTM(4, 32)
+        spread(module)
+        assert init.describe(module).wrong == ()
+
+
 @pytest.mark.parametrize("make", [lambda: gnn.LSTM(4, 32), lambda: gnn.LayerNormLSTM(4, 32, num_layers=2), Tagger])
 def test_after_the_initialisers_nothing_looks_wrong(make) -> None:
     module = make()

@@ -136,3 +136,37 @@ def test_parametrized_layers_too() -> None:
     assert net[0](x).std(correction=0) == pytest.approx(1.0, abs=1e-3)
     init.lsuv_(lstm, x[:, None], tolerance=1e-3)
     assert (lstm(x[:, None])[0]).isfinite().all()
+
+
+def test_outputs_are_measured_before_what_follows_works_in_place() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(True), nn.Conv2d(16, 16, 3), nn.ReLU(True))
+    x = torch.randn(16, 3, 16, 16)
+    init.lsuv_(net, x, tolerance=1e-3)
+    y = net[0](x)
+    assert y.std(correction=0) == pytest.approx(1.0, abs=1e-3)
+    assert net[2](torch.relu(y)).std(correction=0) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_without_a_generator_two_models_differ_and_torchs_own_goes_on() -> None:
+    one, two, x = nn.Linear(8, 8), nn.Linear(8, 8), torch.randn(99, 8)
+    init.lsuv_(one, x)
+    init.lsuv_(two, x)
+    assert not torch.equal(one.weight, two.weight)
+
+
+def test_a_router_that_sends_nothing_to_an_expert() -> None:
+    class Experts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.router, self.experts = nn.Linear(4, 6), nn.ModuleList(nn.Linear(4, 4) for _ in range(6))
+
+        def forward(self, x: Tensor) -> Tensor:
+            chosen, y = self.router(x).argmax(1), torch.zeros_like(x)
+            for k, expert in enumerate(self.experts):
+                if (chosen == k).any():
+                    y[chosen == k] = expert(x[chosen == k])
+            return y
+
+    for seed in range(4):
+        torch.manual_seed(seed)
+        init.lsuv_(Experts(), torch.randn(12, 4))

@@ -119,3 +119,80 @@ def test_the_first_branch_may_begin_at_the_input_and_twice_is_once() -> None:
     net, x = block(), torch.randn(3, 4)
     assert zeroed(net, x) == zeroed(net, x) == ["down.weight"]
     assert not net.down.bias.any()
+
+
+class Sums(nn.Module):
+    """Blocks of many kinds, each adding something to its input."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.norm = how, nn.LayerNorm(4)
+        self.a, self.b, self.c, self.d = (nn.Linear(4, 4) for _ in range(4))
+        self.position = nn.Parameter(torch.randn(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.how == "squeeze and excite":
+            h = self.b(torch.relu(self.a(x)))
+            return x + h * torch.sigmoid(self.d(torch.relu(self.c(h.mean(0, keepdim=True)))))
+        if self.how == "parallel":
+            n = self.norm(x)
+            return x + self.b(torch.tanh(self.a(n))) + self.d(torch.relu(self.c(n)))
+        if self.how == "attention without projection":
+            v, k, q = self.a(x), self.b(x), self.c(x)
+            return x + (q @ k.T).softmax(-1) @ v
+        if self.how == "never 0":
+            return x + torch.sigmoid(self.a(x))
+        if self.how == "shifted":
+            return x + (self.a(x) + self.position)
+        if self.how == "reconstruction":
+            return (self.b(torch.relu(self.a(x))) - x).square().mean()
+        if self.how == "highway":
+            t = torch.sigmoid(self.a(x))
+            return t * self.b(x) + (1 - t) * x
+        if self.how == "gru":
+            z, n = torch.sigmoid(self.a(x)), torch.tanh(self.b(x))
+            return (1 - z) * n + z * x
+        if self.how == "wide and deep":
+            return self.a(x) + self.c(torch.relu(self.b(x)))
+        if self.how == "two heads":
+            h = torch.relu(self.a(x))
+            return self.b(h) + torch.randn_like(h) * self.d(torch.relu(self.c(h))).exp()
+        mask = (x > 0).float().mean(1) * -1e9  # "mask"
+        return (self.a(x) @ self.b(x).T + mask).softmax(-1) @ self.c(x)
+
+
+@pytest.mark.parametrize(
+    ("how", "names"),
+    [
+        ("squeeze and excite", ["b.weight"]),
+        ("parallel", ["b.weight", "d.weight"]),
+        ("attention without projection", ["a.weight"]),
+    ],
+)
+def test_the_layer_that_makes_all_of_a_branch_0(how: str, names: list[str]) -> None:
+    model, x = Sums(how), torch.randn(5, 4)
+    assert zeroed(model, x) == names
+    assert torch.equal(model(x), x)
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["never 0", "shifted", "reconstruction", "highway", "gru", "wide and deep", "two heads", "mask"],
+)
+def test_sums_that_have_no_branch_or_none_that_can_be_0(how: str) -> None:
+    model = Sums(how)
+    before = values(model)
+    with pytest.raises(ValueError, match="found none on the example input"):
+        init.zero_residual_(model, torch.randn(5, 4))
+    assert is_as_before(model, before)
+
+
+def test_a_weight_normed_end_of_a_branch_keeps_its_direction() -> None:
+    net, x = Scaled(), torch.randn(2, 4)
+    nn.utils.parametrizations.weight_norm(net.down)
+    direction = net.down.parametrizations.weight.original1.clone()
+    init.zero_residual_(net, x)
+    assert torch.equal(net(x), x)
+    assert torch.equal(net.down.parametrizations.weight.original1, direction)
+    net(x).square().sum().backward()
+    assert net.down.parametrizations.weight.original0.grad.isfinite().all()

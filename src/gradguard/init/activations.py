@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 
 from gradguard.arguments import number
 from gradguard.init.changes import Change, Changes
-from gradguard.init.draft import Draft
+from gradguard.init.draft import Draft, has_weight
 from gradguard.init.drawing import checked_generator, draw_
 from gradguard.init.flow import Node, flow_of
 from gradguard.init.gains import FEED_FORWARD, LINEAR, Activation, activation_of
@@ -107,7 +107,7 @@ def for_activations_(
                 return fresh.uniform_(-std * math.sqrt(3), std * math.sqrt(3), generator=generator)
 
             draw_(weight, generator, fill_)
-            if value is not None and getattr(layer, "bias", None) is not None:
+            if value is not None and has_weight(layer, "bias"):
                 draft(layer, "bias").fill_(value)
             note = f"{follows.name}: {follows.rule}, gain {follows.gain:.4g}"
             changes.append(Change(name, "std", before, deviation(weight), note))

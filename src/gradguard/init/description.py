@@ -99,7 +99,11 @@ def describe(model: nn.Module, example_input: Any = None) -> Description:
     if not layers and not is_recurrent:
         raise ValueError(f"{WHO} needs a Linear, Conv or recurrent layer; this {type(model).__name__} has none.")
     follows = {} if example_input is None else activations(flow_of(WHO, model, example_input, layers))
-    rows = [_matrix(path, layer, follows.get(path)) for path, layer in layers.items() if not layer.weight.is_meta]
+    rows = [
+        _matrix(path, layer, follows.get(path))
+        for path, layer in layers.items()
+        if not any(p.is_meta for p in layer.parameters())
+    ]
     if is_recurrent:
         draft = Draft(WHO)
         rows += [row for layer in layers_of(WHO, model) for row in _gates(layer, draft)]

@@ -96,6 +96,12 @@ class Saved:
                     setattr(module, hook.name, hook.compute_weight(module))
 
 
+def has_weight(module: nn.Module, name: str) -> bool:
+    """Say whether a module has a weight, without a look at it: spectral normalisation takes a step at each look."""
+    stored = module._parameters.get(name), vars(module).get(name)
+    return parametrize.is_parametrized(module, name) or any(isinstance(value, Tensor) for value in stored)
+
+
 def wide_copy(weight: Tensor) -> Tensor:
     """Copy a weight, whole and in float32 at least."""
     whole = weight.full_tensor() if hasattr(weight, "full_tensor") else weight

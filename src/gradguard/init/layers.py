@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gradguard.gates import Gates, gates_of
-from gradguard.init.draft import Draft, warn_of_meta
+from gradguard.init.draft import Draft, has_weight, warn_of_meta
 from gradguard.names import named_modules
 
 Which = Literal["input", "recurrent", "both"]
@@ -40,7 +40,7 @@ class Layer(NamedTuple):
 
     def has(self, short: str) -> bool:
         """Say whether it has this parameter."""
-        return getattr(self.module, short + self.suffix, None) is not None
+        return has_weight(self.module, short + self.suffix)
 
     def name(self, short: str, gate: str = "") -> str:
         """Spell a parameter, or one gate's block of it."""

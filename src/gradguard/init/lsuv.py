@@ -14,7 +14,7 @@ from gradguard.gates import gates_of
 from gradguard.init.activations import feed_forward
 from gradguard.init.calls import Call, calls_of, inputs_of
 from gradguard.init.changes import Change, Changes
-from gradguard.init.draft import Draft
+from gradguard.init.draft import Draft, has_weight
 from gradguard.init.drawing import checked_generator, draw_, positive
 from gradguard.init.layers import layers_of, plain_modules
 from gradguard.init.measures import deviation
@@ -131,7 +131,7 @@ def _orthogonal(part: _Part, generator: Generator | None) -> None:
         blocks = [block for layer in layers for _, block in layer.blocks(draft, "both")]
     else:
         blocks = [draft(part.module, "weight")]
-        if getattr(part.module, "bias", None) is not None:
+        if has_weight(part.module, "bias"):
             draft(part.module, "bias").zero_()
     for block in blocks:
         draw_(block, generator, lambda fresh: nn.init.orthogonal_(fresh, generator=generator))

@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from gradguard.init.branches import branches
 from gradguard.init.changes import Change, Changes
-from gradguard.init.draft import Draft
+from gradguard.init.draft import Draft, has_weight
 from gradguard.init.flow import flow_of
 from gradguard.init.gains import FEED_FORWARD
 from gradguard.init.layers import plain_modules
@@ -71,7 +71,7 @@ def zero_residual_(model: nn.Module, example_input: Any) -> Changes:
         weight = draft(owner, "weight")
         before = weight.abs().max().item()
         weight.zero_()
-        if getattr(owner, "bias", None) is not None:
+        if has_weight(owner, "bias"):
             draft(owner, "bias").zero_()
         changes.append(Change(f"{prefix}weight", "largest", before, 0.0))
     with unless_it_fails(model):
@@ -85,5 +85,5 @@ def zero_residual_(model: nn.Module, example_input: Any) -> Changes:
 
 def _is_layer(module: nn.Module) -> bool:
     if isinstance(module, _NORMS):
-        return getattr(module, "weight", None) is not None
+        return has_weight(module, "weight")
     return isinstance(module, (*FEED_FORWARD, nn.MultiheadAttention))
