@@ -119,18 +119,51 @@ def test_never_on_resume_nor_in_a_second_fit(tmp_path: Path) -> None:
     fit, model = trainer([ours, keep], max_epochs=1, enable_checkpointing=True), Recurrent()
     fit.fit(model, loader())
     trained = {name: value.clone() for name, value in model.state_dict().items()}
-    again, first = Initialise(EVERYTHING, seed=0), First()
+    called: list[Any] = []
+    again, first = Initialise([*EVERYTHING, called.append], seed=0), First()
     logger = CSVLogger(tmp_path / "logs", version=0)
     resumed = trainer([again, first], max_epochs=2, logger=logger)
     resumed.fit(Recurrent(), loader(), ckpt_path=keep.last_model_path, weights_only=False)
     assert all(torch.equal(first.weights[name], value) for name, value in trained.items())
     assert again.changes == ()
+    assert called == []
     assert not (Path(logger.log_dir) / "metrics.csv").exists()  # there was nothing to log
     fit.fit_loop.max_epochs = 2  # the same Trainer goes on
     late = First()
     fit.callbacks.append(late)
     fit.fit(model, loader())
     assert all(torch.equal(late.weights[name], value) for name, value in trained.items())
+
+
+@pytest.mark.filterwarnings("ignore:.*bf16-true.*")
+def test_several_callbacks_functions_without_a_generator_and_half_precision() -> None:
+    model, first = Recurrent(), First()
+    other = Initialise([lambda module: init.uniform_gate_(module), "lsuv_"], seed=4)
+    fit = trainer([Initialise(["orthogonal_"]), other, first], precision="bf16-true", max_epochs=1)
+    fit.fit(model, loader())
+    assert first.weights["lstm.weight_hh_l0"].dtype == torch.bfloat16
+    assert other.changes.numbers()["lstm.weight_ih_l0.g/output_std"] == pytest.approx(1.0, abs=0.06)
+    assert "setup" not in vars(fit.strategy)
+    drawn = nn.LSTM(6, 6)
+    init.uniform_gate_(drawn, generator=torch.Generator().manual_seed(4))
+    torch.testing.assert_close(
+        first.weights["lstm.bias_ih_l0"][6:12].float(), drawn.bias_ih_l0.detach()[6:12], rtol=0.01, atol=0.01
+    )
+
+
+def test_a_fit_that_fails_before_does_not_initialise_in_another_stage() -> None:
+    class Fails(Callback):
+        def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+            if stage == "fit":
+                raise RuntimeError("no data")
+
+    model = Recurrent()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    fit = trainer([Initialise(EVERYTHING), Fails()])
+    with pytest.raises(RuntimeError, match="no data"):
+        fit.fit(model, loader())
+    fit.validate(model, loader(), verbose=False)
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in before.items())
 
 
 def test_other_stages_initialise_nothing() -> None:
@@ -155,6 +188,9 @@ def test_either_tree() -> None:
         ([{"chrono_": 3}], TypeError, r"names with arguments \{'forget_gate_': \{'value': 1.0\}\}, or functions"),
         ([{"a": {}, "b": {}}], TypeError, "Initialise needs names from gradguard.init"),
         ([3], TypeError, "Initialise needs names from gradguard.init"),
+        (["chrono_"], ValueError, r"Initialise needs t_max for chrono_: \{'chrono_': \{'t_max': ...\}\}"),
+        ([{"orthogonal_": {"model": 3}}], ValueError, "Initialise can't give orthogonal_ model"),
+        (5, TypeError, "Initialise needs a list of initialisers, got 5"),
         ("orthogonal_", TypeError, "Initialise needs a list of initialisers, got 'orthogonal_'. Write"),
         (init.orthogonal_, TypeError, "Initialise needs a list of initialisers"),
     ],
@@ -186,48 +222,38 @@ class Ranked(Recurrent):
     def setup(self, stage: str) -> None:
         with torch.no_grad():
             self.net[0].weight.add_(float(self.global_rank))
-
-    def configure_model(self) -> None:
         self.example_input_array = self.example_input_array + self.global_rank
 
 
-class RankedEarly(Recurrent):
-    """The same, but complete from the start: each rank is a process of its own."""
+class Noting(DDPStrategy):
+    """Copies the weights before they are wrapped, and made alike."""
+
+    def setup(self, trainer: Trainer) -> None:
+        self.noted = {name: value.clone() for name, value in trainer.lightning_module.state_dict().items()}
+        super().setup(trainer)
 
 
-def run_rank(folder: str, kind: str) -> None:
+def run_rank(folder: str) -> None:
     rank = int(os.environ["LOCAL_RANK"])
     seed_everything(rank)
-    model = Ranked() if kind == "late" else RankedEarly()
-    initialise, first = Initialise(["orthogonal_", "lsuv_", "uniform_gate_"]), First()
-    seen: list[dict[str, Tensor]] = []
-
-    class Before(Callback):
-        def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-            seen.append({name: value.clone() for name, value in pl_module.state_dict().items()})
-
-    fit = trainer(
-        [initialise, Before(), first], strategy=DDPStrategy(process_group_backend="gloo"), devices=2, max_steps=2
-    )
-    fit.fit(model, loader())
-    torch.save(
-        (seen[0], first.weights, first.wrapped, tuple(initialise.changes.numbers())), Path(folder) / f"{rank}.pt"
-    )
+    initialise, first, strategy = Initialise(["orthogonal_", "lsuv_"]), First(), Noting(process_group_backend="gloo")
+    trainer([initialise, first], strategy=strategy, devices=2, max_steps=2).fit(Ranked(), loader())
+    seen = strategy.noted, first.weights, first.wrapped, tuple(initialise.changes.numbers())
+    torch.save(seen, Path(folder) / f"{rank}.pt")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.filterwarnings("ignore")  # of Lightning and torch.distributed, other ones in each version
-@pytest.mark.parametrize("kind", ["early", "late"])
-def test_two_ranks_have_the_same_weights(kind: str, tmp_path: Path) -> None:
-    started(run_rank, str(tmp_path), kind)
+def test_two_ranks_have_the_same_weights_before_the_strategy_wraps_them(tmp_path: Path) -> None:
+    started(run_rank, str(tmp_path))
     (before_0, one, wrapped, names), (before_1, two, _, _) = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     assert wrapped == "DistributedDataParallel"
     assert "lstm.weight_hh_l0.f/condition_number" in names
-    assert all(torch.equal(one[name], two[name]) for name in one)
-    if kind == "early":  # before the strategy has made them alike
-        assert all(torch.equal(before_0[name], before_1[name]) for name in before_0)
-        assert all(torch.equal(before_0[name], one[name]) for name in one)
+    for name in one:
+        assert torch.equal(before_0[name], before_1[name])
+        assert torch.equal(before_0[name], one[name])
+        assert torch.equal(one[name], two[name])
 
 
 CONFIG = """

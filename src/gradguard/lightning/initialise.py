@@ -25,11 +25,16 @@ _NAMED = {name: value for name, value in vars(init).items() if name.endswith("_"
 
 @final
 class Initialise(EitherCallback):
-    """Initialises the module once, when a fit begins, and logs what it changed; never when a fit is resumed.
+    """Initialises the module when a fit begins, and logs what it changed; never when a fit is resumed.
 
-    Before the strategy wraps the module, unless layers are only made in the module's own ``setup`` or
-    ``configure_model``: then right after. All ranks get the same weights. Torch's own random generators are left alone,
-    so that the data come in the same order with it and without it. One that fails leaves all weights as they were.
+    Right before the strategy wraps the module, once its ``configure_model`` has made all layers; where that made them
+    on the meta device, right after. All ranks get the same weights. Torch's own random generators are left alone, so
+    that the data come in the same order with it and without it. One that fails leaves all weights as they were.
+
+    It is for new weights: each fit that begins at step 0 and without a checkpoint begins with them, also that of a
+    second Trainer with a module that was trained before. Strategies that load a checkpoint after wrapping (FSDP,
+    DeepSpeed, ModelParallel) load it over what was initialised; nothing is logged then. A callback that copies weights
+    in its own ``setup``, such as Lightning's ``WeightAveraging``, copies them before.
 
     Args:
         initialisers: each a name from :mod:`gradguard.init` (``"orthogonal_"``), a name with its arguments
@@ -60,28 +65,39 @@ class Initialise(EitherCallback):
     ) -> None:
         super().__init__()
         given: Any = initialisers
-        if isinstance(given, str | dict) or callable(given):
+        if not isinstance(given, list | tuple):
             raise TypeError(f"Initialise needs a list of initialisers, got {initialisers!r}. Write [...] around it.")
         self.initialisers = [_read(one) for one in initialisers]
         if not self.initialisers:
             raise ValueError("Initialise needs an initialiser, got an empty list.")
         self.seed = None if seed is None else whole_number("Initialise", "seed", seed, least=0)
         self.changes = Changes()
-        self._is_done = False
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Initialise a module that is complete already."""
-        if stage == "fit":
-            self.changes, self._is_done = Changes(), False
-            if not any(_overrides(pl_module, hook) for hook in ("setup", "configure_model")):
+        """Come in between: Lightning has no hook after it has restored a module and before it wraps it."""
+        if stage != "fit":
+            return
+        self.changes = Changes()
+        strategy, was = trainer.strategy, vars(trainer.strategy).get("setup")
+        plain = strategy.setup
+
+        def setup(trainer: Any) -> None:
+            if was is None:
+                del strategy.setup
+            else:  # another callback of this kind
+                strategy.setup = was
+            begins = trainer.state.fn == "fit" and not _is_resumed(trainer)
+            is_there = not any(param.is_meta for param in pl_module.parameters())
+            if begins and is_there:
+                self._initialise(trainer, pl_module)
+            plain(trainer)
+            if begins and not is_there:
                 self._initialise(trainer, pl_module)
 
-    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        """Initialise what was made since then."""
-        self._initialise(trainer, pl_module)
+        strategy.setup = setup
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Log, unless a checkpoint has come over it: which checkpoint, Lightning says no earlier."""
+        """Log, unless a checkpoint has come over it since then."""
         if _is_resumed(trainer):
             self.changes = Changes()
         if not self.changes:
@@ -94,13 +110,10 @@ class Initialise(EitherCallback):
             each.log_metrics(numbers, step=trainer.global_step)
 
     def _initialise(self, trainer: Any, module: nn.Module) -> None:
-        if self._is_done or _is_resumed(trainer):
-            return
-        self._is_done = True
         seed = self.seed if self.seed is not None else trainer.strategy.broadcast(torch.initial_seed())
-        generator = torch.Generator().manual_seed(seed)
-        found = Changes()
-        with unless_it_fails(module):
+        generator, found = torch.Generator().manual_seed(seed), Changes()
+        with unless_it_fails(module), torch.random.fork_rng([]):
+            torch.default_generator.manual_seed(seed)  # for functions that take no generator
             for initialiser in self.initialisers:
                 made = initialiser(module, **_wanted(initialiser, module, generator))
                 found += made if isinstance(made, Changes) else Changes()
@@ -122,9 +135,12 @@ def _read(one: Any) -> Initialiser:
         )
     if name not in _NAMED:
         raise ValueError(f"Initialise knows no {name!r}, but {', '.join(sorted(_NAMED))}.")
-    unknown = arguments.keys() - inspect.signature(_NAMED[name]).parameters.keys()
-    if unknown:
-        raise ValueError(f"Initialise can't give {name} {', '.join(sorted(unknown))}: it has no such argument.")
+    parameters = dict(list(inspect.signature(_NAMED[name]).parameters.items())[1:])  # the module comes in the fit
+    if unknown := sorted(arguments.keys() - parameters.keys()):
+        raise ValueError(f"Initialise can't give {name} {', '.join(unknown)}: it has no such argument.")
+    needed = {key for key, one in parameters.items() if one.default is one.empty} - {"example_input"}
+    if missing := sorted(needed - arguments.keys()):
+        raise ValueError(f"Initialise needs {', '.join(missing)} for {name}: {{'{name}': {{'{missing[0]}': ...}}}}.")
     return functools.partial(_NAMED[name], **arguments)
 
 
@@ -141,7 +157,7 @@ def _wanted(initialiser: Initialiser, module: Any, generator: torch.Generator) -
                 f"{name} runs the module on an example. Set self.example_input_array in {type(module).__name__}, or "
                 f"pass functools.partial({name}, example_input=...)."
             )
-        found["example_input"] = _moved(module.example_input_array, module.device)
+        found["example_input"] = _like(next(module.parameters()), module.example_input_array)
     return found
 
 
@@ -161,14 +177,12 @@ def _is_resumed(trainer: Any) -> bool:
     return bool(trainer.ckpt_path) or trainer.global_step > 0
 
 
-def _overrides(module: Any, hook: str) -> bool:
-    owner = next(cls for cls in type(module).__mro__ if hook in vars(cls))
-    return owner.__module__.split(".")[0] not in ("pytorch_lightning", "lightning")
-
-
-def _moved(example: Any, device: torch.device) -> Any:
-    if isinstance(example, tuple | list):
-        return tuple(_moved(item, device) for item in example)
+def _like(param: torch.Tensor, example: Any) -> Any:
+    """Move an example to where the weights are, and its floating-point numbers to their dtype."""
+    if type(example) in (list, tuple):
+        return type(example)(_like(param, item) for item in example)
     if isinstance(example, dict):
-        return {name: _moved(item, device) for name, item in example.items()}
-    return example.to(device) if hasattr(example, "to") else example
+        return {name: _like(param, item) for name, item in example.items()}
+    if isinstance(example, torch.Tensor) and example.is_floating_point():
+        return example.to(param.device, param.dtype)
+    return example.to(param.device) if hasattr(example, "to") else example
