@@ -23,6 +23,7 @@ from gradguard.init.measures import deviation
 _ENDS = {"mm", "addmm", "bmm", "baddbmm", "convolution", "matmul", "linear", "_trilinear", "_softmax", "_log_softmax"}
 _ENDS |= {"exp", "log", "pow", "abs", "sqrt", "rsqrt", "sin", "cos", "erf", "reciprocal", "square", "var", "std"}
 _NORMS = {"native_batch_norm", "native_layer_norm", "native_group_norm", "_fused_rms_norm", "cudnn_batch_norm"}
+_PLAIN = {"mul", "add", "sub", "div", "neg", "pow", "square", "mean", "sum", "view", "unsqueeze", "expand", "_to_copy"}
 _SCALES = {"rsqrt", "sqrt", "var", "std", "linalg_vector_norm"}  # a norm that is written out has one of them
 
 
@@ -147,7 +148,6 @@ def _after(start: int, nodes: Sequence[Node], consumers: Mapping[int, list[int]]
     """Follow what a node made as far as the first activation on each way; say whether a norm was passed."""
     reached: dict[int, Activation] = {}
     seen, todo, is_normed = {start}, list(consumers.get(start, ())), False
-    made_of = _operations(start, nodes, consumers)
     while todo:
         i = todo.pop(0)
         if i in seen:
@@ -161,6 +161,7 @@ def _after(start: int, nodes: Sequence[Node], consumers: Mapping[int, list[int]]
             reached[i] = activation
             continue
         if node.op == "mul" and len(node.inputs) > 1:
+            made_of = _operations(start, i, nodes)
             gate = frozenset().union(*(made_of.get(j, {"other"}) for j in node.inputs))
             whole = _gated(gate) if any(j in seen for j in node.inputs) else None
             if whole is not None:
@@ -173,13 +174,10 @@ def _after(start: int, nodes: Sequence[Node], consumers: Mapping[int, list[int]]
     return set(reached.values()), is_normed
 
 
-_PLAIN = {"mul", "add", "sub", "div", "neg", "pow", "square", "mean", "sum", "view", "unsqueeze", "expand", "_to_copy"}
-
-
-def _operations(start: int, nodes: Sequence[Node], consumers: Mapping[int, list[int]]) -> dict[int, frozenset[str]]:
-    """Give, for each node that only the start's output was made into, what was done to it."""
+def _operations(start: int, end: int, nodes: Sequence[Node]) -> dict[int, frozenset[str]]:
+    """Give, for each node up to the end that was made from the start alone, what was done to it."""
     found: dict[int, frozenset[str]] = {start: frozenset()}
-    for i in range(start + 1, len(nodes)):
+    for i in range(start + 1, end):
         node = nodes[i]
         if node.layer is None and node.inputs and all(j in found for j in node.inputs):
             found[i] = frozenset().union({node.op}, *(found[j] for j in node.inputs))

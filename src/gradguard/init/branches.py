@@ -7,6 +7,7 @@ class has a branch beside a plain shortcut elsewhere in the model, as in a ResNe
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -48,13 +49,6 @@ class Branch(NamedTuple):
     layer: str
 
 
-class _Sum(NamedTuple):
-    node: int
-    branch: int
-    shortcut: int
-    fork: int
-
-
 def branches(nodes: Sequence[Node], modules: Mapping[str, nn.Module]) -> list[Branch]:
     """Find the residual branches of a graph.
 
@@ -62,9 +56,9 @@ def branches(nodes: Sequence[Node], modules: Mapping[str, nn.Module]) -> list[Br
         nodes: the graph.
         modules: all of the model by path.
     """
-    above: list[frozenset[int]] = []  # all that each node was made from
+    above: list[int] = []  # all that each node was made from, a bit each: sets of them would fill the memory
     for node in nodes:
-        above.append(frozenset().union(*(above[i] | {i} for i in node.inputs)))
+        above.append(functools.reduce(lambda mask, i: mask | above[i] | 1 << i, node.inputs, 0))
     found: dict[int, Branch] = {}
     plain: set[str] = set()  # classes of modules with a branch beside a plain shortcut
     for k, node in enumerate(nodes):
@@ -72,16 +66,16 @@ def branches(nodes: Sequence[Node], modules: Mapping[str, nn.Module]) -> list[Br
             terms = _terms(k, nodes)
             origins = {_origin(term, nodes) for term in terms}
             for term in terms:
-                bases = [origin for origin in origins if origin in above[term] and origin != _origin(term, nodes)]
+                bases = [origin for origin in origins if above[term] >> origin & 1 and origin != _origin(term, nodes)]
                 if bases and (layer := _last(term, max(bases), nodes, above)) is not None:
                     found[term] = Branch(term, layer)
                     plain.add(_home(nodes, above, term, max(bases), modules))
     for k, node in enumerate(nodes):
         if _adds(node):
-            for one in _projected(k, nodes, above, modules):
-                layer = _last(one.branch, one.fork, nodes, above)
-                if layer is not None and _home(nodes, above, one.branch, one.fork, modules) in plain:
-                    found[one.branch] = Branch(one.branch, layer)
+            for end, fork in _projected(k, nodes, above, modules):
+                layer = _last(end, fork, nodes, above)
+                if layer is not None and _home(nodes, above, end, fork, modules) in plain:
+                    found[end] = Branch(end, layer)
     return [found[end] for end in sorted(found)]
 
 
@@ -108,18 +102,23 @@ def _origin(i: int, nodes: Sequence[Node]) -> int:
     return i
 
 
-def _last(end: int, fork: int, nodes: Sequence[Node], above: Sequence[frozenset[int]]) -> str | None:
+def _last(end: int, fork: int, nodes: Sequence[Node], above: Sequence[int]) -> str | None:
     """Give the last layer between fork and end that makes the end 0."""
-    between = [j for j in sorted(above[end] | {end}, reverse=True) if nodes[j].layer is not None and fork in above[j]]
-    return next((nodes[j].layer for j in between if _is_zero(end, j, nodes, above)), None)
+    between = [j for j in _between(fork, end, above) if nodes[j].layer is not None]
+    return next((nodes[j].layer for j in reversed(between) if _is_zero(end, j, nodes, above)), None)
 
 
-def _is_zero(end: int, zero: int, nodes: Sequence[Node], above: Sequence[frozenset[int]]) -> bool:
+def _between(fork: int, end: int, above: Sequence[int]) -> list[int]:
+    """Give the nodes on the ways from one to another, the last one included."""
+    return [j for j in range(fork + 1, end + 1) if above[j] >> fork & 1 and (j == end or above[end] >> j & 1)]
+
+
+def _is_zero(end: int, zero: int, nodes: Sequence[Node], above: Sequence[int]) -> bool:
     """Say whether a node is 0 where another one is."""
     if end == zero:
         return True
     node = nodes[end]
-    if zero not in above[end] or node.layer is not None:
+    if not above[end] >> zero & 1 or node.layer is not None:
         return False
     inputs = [_is_zero(i, zero, nodes, above) for i in node.inputs]
     if node.op in _PRODUCTS:
@@ -130,28 +129,26 @@ def _is_zero(end: int, zero: int, nodes: Sequence[Node], above: Sequence[frozens
 
 
 def _projected(
-    k: int, nodes: Sequence[Node], above: Sequence[frozenset[int]], modules: Mapping[str, nn.Module]
-) -> Iterator[_Sum]:
-    """Give the ways of a sum, if one is a projection alone and the other one has more layers."""
-    ways = [above[i] | {i} for i in nodes[k].inputs]
+    k: int, nodes: Sequence[Node], above: Sequence[int], modules: Mapping[str, nn.Module]
+) -> Iterator[tuple[int, int]]:
+    """Give end and fork of the longer way to a sum, if the other one is a projection alone."""
+    ways = [above[i] | 1 << i for i in nodes[k].inputs]
     common = ways[0] & ways[1]
     if not common:
         return
-    fork = max(common)
-    own = [[j for j in sorted(way) if j not in common] for way in ways]
+    fork = common.bit_length() - 1
+    own = [[j for j in range(k) if (way & ~common) >> j & 1] for way in ways]
     layers = [[modules[path] for j in way if (path := nodes[j].layer) is not None] for way in own]
     for short in (0, 1):
         only_layers = all(nodes[j].layer is not None or nodes[j].op in _SHAPES for j in own[short])
         is_projection = [isinstance(layer, FEED_FORWARD) for layer in layers[short]] in ([True], [True, False])
         if only_layers and is_projection and len(layers[1 - short]) > len(layers[short]):
-            yield _Sum(k, nodes[k].inputs[1 - short], nodes[k].inputs[short], fork)
+            yield nodes[k].inputs[1 - short], fork
 
 
-def _home(
-    nodes: Sequence[Node], above: Sequence[frozenset[int]], end: int, fork: int, modules: Mapping[str, nn.Module]
-) -> str:
+def _home(nodes: Sequence[Node], above: Sequence[int], end: int, fork: int, modules: Mapping[str, nn.Module]) -> str:
     """Name the class of the smallest module that all layers of a branch are in."""
-    inside = (nodes[j].layer for j in above[end] | {end} if fork in above[j])
+    inside = (nodes[j].layer for j in _between(fork, end, above))
     paths = [path.split(".")[:-1] for path in inside if path is not None]
     shared = []
     for parts in zip(*paths, strict=False):
