@@ -99,6 +99,8 @@ def test_a_model_without_recurrent_layers(name: str) -> None:
         (lambda: init.xavier_(nn.LSTM(3, 4), -1.0), "xavier_ needs gain > 0, got -1.0"),
         (lambda: init.kaiming_(nn.LSTM(3, 4), float("inf")), "kaiming_ needs gain to be finite"),
         (lambda: init.orthogonal_(nn.LSTM(3, 4), weights="all"), "weights to be one of 'input', 'recurrent', 'both'"),
+        (lambda: init.xavier_(nn.LSTM(3, 4), weights=["input"]), "weights to be one of 'input', 'recurrent', 'both'"),
+        (lambda: init.orthogonal_(nn.LSTM(3, 4, dtype=torch.complex64)), "needs real weights, got complex ones"),
         (lambda: init.xavier_(nn.LSTM(3, 4), distribution="x"), "distribution to be one of 'uniform', 'normal'"),
         (lambda: init.kaiming_(nn.LSTM(3, 4), mode="x"), "mode to be one of 'fan_in', 'fan_out', got 'x'"),
         (lambda: init.identity_(nn.RNN(3, 4), 0.0), "identity_ needs scale > 0"),

@@ -60,11 +60,18 @@ def test_weight_normalisation_of_the_old_kind() -> None:
     assert is_orthogonal_per_gate(module, nn.LSTM(3, 4))
 
 
-@pytest.mark.parametrize("how", ["pruned", "spectral norm"])
+class OneWay(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.tril()
+
+
+@pytest.mark.parametrize("how", ["pruned", "spectral norm", "one way"])
 def test_what_can_not_be_turned_round_is_refused_and_nothing_is_changed(how: str) -> None:
     model = nn.ModuleList([nn.LSTM(3, 4), nn.LSTM(3, 4)])
     if how == "pruned":
         prune.random_unstructured(model[1], "weight_hh_l0", 0.5)
+    elif how == "one way":
+        parametrize.register_parametrization(model[1], "weight_hh_l0", OneWay())
     else:
         parametrizations.spectral_norm(model[1], "weight_hh_l0")
         model.eval()

@@ -133,7 +133,10 @@ def _write(module: nn.Module, name: str, value: Tensor) -> bool:
         if kinds == ["_WeightNorm"] and not value.any():
             parametrizations[name].original0.zero_()  # its length; a direction has none at 0
         else:
-            setattr(module, name, value.to(weight.device))
+            try:
+                setattr(module, name, value.to(weight.device))
+            except (RuntimeError, NotImplementedError):
+                return False  # there is no way back
     elif hook := next((hook for hook in _weight_norms(module) if hook.name == name), None):
         if value.any():
             getattr(module, f"{name}_v").copy_(value)

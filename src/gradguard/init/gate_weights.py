@@ -178,6 +178,8 @@ def _fill(
     draft, changes = Draft(who), []
     for layer in layers_of(who, model):
         for name, block in layer.blocks(draft, weights):
+            if not block.numel():
+                continue
             before = measured(block)
             fill_(block)
             changes.append(Change(name, statistic, before, measured(block)))
@@ -186,6 +188,6 @@ def _fill(
 
 
 def _one_of(who: str, name: str, value: str, choices: Mapping[Any, Choice]) -> Choice:
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{who} needs {name} to be one of {', '.join(map(repr, choices))}, got {value!r}.")
     return choices[value]
