@@ -80,6 +80,8 @@ FOLLOWS = {
         second_moment(lambda z: np.log1p(np.exp(5 * z)) / 5) ** -0.5,
     ),
     "rrelu": (lambda x: F.rrelu(x, 0.5, 0.6, training=True), "rrelu", "kaiming", math.sqrt(2 / (1 + 0.55**2))),
+    "noise by hand": (lambda x: F.relu(x * torch.bernoulli(torch.full_like(x, 0.5))), "relu", "kaiming", SQRT2),
+    "a product": (lambda x: F.relu(x * x.roll(1, 1)), "linear", "xavier", 1.0),
     "none": (lambda x: x, "linear", "xavier", 1.0),
     "softmax": (lambda x: x.softmax(-1), "linear", "xavier", 1.0),
     "through shapes": (lambda x: F.relu(x.reshape(2, 2, 8).transpose(0, 1).flatten(0, 1)), "relu", "kaiming", SQRT2),
@@ -233,11 +235,13 @@ def test_buffers_that_are_replaced_inputs_that_are_changed_and_dropout_of_any_ki
             x -= 1
             self.mean = 0.9 * self.mean + x.mean(0)
             self.register_buffer("late", x.mean(0))
+            x = x + 0 * torch.rand(1)  # noise of its own
             return self.b(F.dropout(torch.relu(self.a(x)), self.p, self.training))
 
     net, x = Net(), torch.randn(200, 4)
-    mean, given = net.mean, x.clone()
-    getattr(init, name)(net, x)
+    mean, given, state = net.mean, x.clone(), torch.get_rng_state()
+    getattr(init, name)(net, x, **({} if name == "describe" else {"generator": torch.Generator()}))
+    assert torch.equal(torch.get_rng_state(), state)
     assert net.mean is mean
     assert not mean.any()
     assert "late" not in net.state_dict()

@@ -121,6 +121,28 @@ def test_packed_input_states_keywords_and_cells_in_a_loop() -> None:
     assert all(change.after == pytest.approx(1.0, abs=1e-3) for change in changes)
 
 
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, gnn.LSTM])
+def test_states_of_several_layers_and_directions_are_each_their_own(kind: type[nn.Module]) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = kind(3, 4, num_layers=3, bidirectional=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            state = 5 * torch.linspace(-1, 1, 6)[:, None, None].expand(6, 2, 4).contiguous()
+            return self.rnn(x, state if kind is nn.GRU else (state, state))[0]
+
+    net, x = Net(), torch.randn(2, 2, 3)
+    changes = init.lsuv_(net, x, tolerance=1e-3)
+    assert all(change.after == pytest.approx(1.0, abs=1e-3) for change in changes)
+    state = 5 * torch.linspace(-1, 1, 6)[:, None, None].expand(6, 2, 4).contiguous()
+    below = kind(3, 4, num_layers=2, bidirectional=True)
+    below.load_state_dict({name: net.rnn.state_dict()[name] for name in below.state_dict()})
+    y = below(x, state[:4] if kind is nn.GRU else (state[:4], state[:4]))[0]
+    for rows in gate_rows(net.rnn, 0).values():
+        assert (y @ net.rnn.weight_ih_l2[rows].T).std(correction=0) == pytest.approx(1.0, abs=1e-3)
+
+
 def test_within_the_tolerance_weights_stay_orthogonal_as_the_paper_has_it() -> None:
     layer, x = nn.Linear(64, 64), torch.randn(4000, 64)
     (change,) = init.lsuv_(nn.Sequential(layer), x)
