@@ -51,6 +51,12 @@ def test_division(a: float, b: float) -> None:
     same(number.divide(a, tensor(b)), number.divide(a, b), ulps=1)
 
 
+def test_division_by_what_has_no_reciprocal() -> None:
+    tiny = 2.225073858507203e-309
+    assert number.divide(0.25, tensor(tiny)).item() == 0.25 / tiny
+    assert number.divide(0.0, tensor(tiny)).item() == 0.0
+
+
 def test_division_by_zero() -> None:
     assert [number.divide(x, 0.0) for x in (1.0, -1.0, math.inf)] == [math.inf, -math.inf, math.inf]
     assert math.isnan(number.divide(0.0, 0.0))

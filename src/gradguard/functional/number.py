@@ -72,6 +72,8 @@ def divide(a: Number, b: Number) -> Number:
     >>> divide(1.0, 0.0), divide(0.0, 0.0)
     (inf, nan)
     """
+    if isinstance(b, Tensor) and b.is_floating_point() and not isinstance(a, Tensor):
+        return torch.full_like(b, a) / b  # torch makes a * (1 / b) of a float over a tensor: Inf, where b is subnormal
     if isinstance(a, Tensor) or isinstance(b, Tensor) or b != 0:
         return a / b
     return math.nan if a == 0 or math.isnan(a) else math.copysign(math.inf, a)
