@@ -22,6 +22,18 @@ def number(who: str, name: str, value: Any, *, above: float = -math.inf, least: 
     return float(value)
 
 
+def positive(who: str, name: str, value: float) -> float:
+    """Give a finite number > 0.
+
+    Raises:
+        ValueError: it is out of range.
+        TypeError: it is no number.
+    """
+    if math.isinf(found := number(who, name, value, above=0)):
+        raise ValueError(f"{who} needs {name} to be finite, got {value!r}.")
+    return found
+
+
 def share(who: str, name: str, value: Any, *, most: float = 1.0) -> float:
     """Give a number in [0, ``most``), such as a decay.
 

@@ -220,6 +220,8 @@ def test_a_layer_alone_and_tied_layers_and_empty_ones() -> None:
     second.weight = first.weight
     (change,) = init.for_activations_(nn.Sequential(first, nn.ReLU(), second, nn.Tanh()), torch.randn(3, 64))
     assert change.after == pytest.approx(first.weight.std().item(), rel=1e-3)
+    assert not first.bias.any()
+    assert not second.bias.any()
     assert init.for_activations_(nn.Sequential(nn.Linear(0, 4), nn.ReLU()), torch.randn(2, 0)) == ()
 
 

@@ -96,7 +96,9 @@ def for_activations_(
         drawn: set[int] = set()
         for path, (follows, _) in found.items():
             layer, name = layers[path], f"{path}.weight" if path else "weight"
-            weight, std = draft(layer, "weight"), follows.std(layers[path])
+            weight, std = draft(layer, "weight"), follows.std(layer)
+            if value is not None and has_weight(layer, "bias"):
+                draft(layer, "bias").fill_(value)
             if id(weight) in drawn or not weight.numel():
                 continue  # tied weights are the first layer's
             drawn.add(id(weight))
@@ -108,8 +110,6 @@ def for_activations_(
                 return fresh.uniform_(-std * math.sqrt(3), std * math.sqrt(3), generator=generator)
 
             draw_(weight, generator, fill_)
-            if value is not None and has_weight(layer, "bias"):
-                draft(layer, "bias").fill_(value)
             note = f"{follows.name}: {follows.rule}, gain {follows.gain:.4g}"
             changes.append(Change(name, "std", before, deviation(weight), note))
         draft.write()

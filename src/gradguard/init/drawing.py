@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
 from torch import Generator, Tensor
-
-from gradguard.arguments import number
 
 
 def draw_(tensor: Tensor, generator: Generator | None, fill_: Callable[[Tensor], object]) -> None:
@@ -31,15 +28,3 @@ def checked_generator(who: str, generator: object) -> Generator | None:
             "Write torch.Generator().manual_seed(seed)."
         )
     return generator
-
-
-def positive(who: str, name: str, value: float) -> float:
-    """Give a finite number > 0.
-
-    Raises:
-        ValueError: it is out of range.
-        TypeError: it is no number.
-    """
-    if math.isinf(found := number(who, name, value, above=0)):
-        raise ValueError(f"{who} needs {name} to be finite, got {value!r}.")
-    return found

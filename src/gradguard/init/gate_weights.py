@@ -14,9 +14,10 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Generator, Tensor, nn
 
+from gradguard.arguments import positive
 from gradguard.init.changes import Change, Changes
 from gradguard.init.draft import Draft
-from gradguard.init.drawing import checked_generator, draw_, positive
+from gradguard.init.drawing import checked_generator, draw_
 from gradguard.init.layers import WEIGHTS, Which, layers_of
 from gradguard.init.measures import condition, deviation
 

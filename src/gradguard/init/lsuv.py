@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from gradguard.arguments import number, whole_number
+from gradguard.arguments import number, positive, whole_number
 from gradguard.gates import gates_of
 from gradguard.init.activations import feed_forward
 from gradguard.init.calls import Call, calls_of, inputs_of
 from gradguard.init.changes import Change, Changes
 from gradguard.init.draft import Draft, has_weight
-from gradguard.init.drawing import checked_generator, draw_, positive
+from gradguard.init.drawing import checked_generator, draw_
 from gradguard.init.layers import layers_of, plain_modules
 from gradguard.init.measures import deviation
 from gradguard.init.trial import tensors_in, trial, unless_it_fails
