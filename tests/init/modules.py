@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 
+from gradguard import init
 from gradguard import nn as gnn
 
 Make = Callable[[], nn.Module]
@@ -54,3 +55,8 @@ def is_as_before(module: nn.Module, before: dict[str, Tensor]) -> bool:
     """Say whether nothing has changed."""
     now = module.state_dict()
     return now.keys() == before.keys() and all(torch.equal(now[name], value) for name, value in before.items())
+
+
+def of_weights(changes: Iterable[init.Change]) -> list[init.Change]:
+    """Leave biases out of a report."""
+    return [change for change in changes if not change.name.split(".")[-1].startswith("bias")]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gradguard import init
 from gradguard import nn as gnn
 from gradguard.init.gains import fans, gain_of
-from tests.init.modules import Tagger, is_as_before, values
+from tests.init.modules import Tagger, is_as_before, of_weights, values
 
 
 class Between(nn.Module):
@@ -96,7 +96,7 @@ FOLLOWS = {
 def test_what_follows_is_found(how: str) -> None:
     between, name, rule, gain = FOLLOWS[how]
     model = Between(between)
-    first, last = init.for_activations_(model, torch.randn(4, 8))
+    first, last = of_weights(init.for_activations_(model, torch.randn(4, 8)))
     kind, wanted = first.note.split(": ")
     assert (kind, wanted.split(",")[0]) == (name, rule)
     assert float(wanted.split()[-1]) == pytest.approx(gain, rel=2e-3)
@@ -110,7 +110,7 @@ def test_gains_are_exact() -> None:
 
 
 def test_glu_halves_the_width() -> None:
-    (first, _) = init.for_activations_(Between(F.glu, 4), torch.randn(4, 8))
+    (first, _) = of_weights(init.for_activations_(Between(F.glu, 4), torch.randn(4, 8)))
     assert first.note.startswith("glu: kaiming, gain 1.84")
 
 
@@ -149,7 +149,7 @@ def test_a_million_draws(distribution: str) -> None:
     )
     kurtosis = 3.0 if distribution == "normal" else 1.8
     for change, layer, std in zip(
-        changes, (model[0], model[2]), (math.sqrt(2 / 1000), 5 / 3 / math.sqrt(1000)), strict=True
+        of_weights(changes), (model[0], model[2]), (math.sqrt(2 / 1000), 5 / 3 / math.sqrt(1000)), strict=True
     ):
         sample = layer.weight.detach().double()
         assert abs(sample.mean()) < 4 * std / 1000
@@ -213,16 +213,21 @@ def test_a_trial_leaves_no_trace(name: str) -> None:
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 def test_a_layer_alone_and_tied_layers_and_empty_ones() -> None:
     layer, x = nn.Linear(4, 4), torch.randn(3, 4)
-    (change,) = init.for_activations_(layer, x)
+    old = layer.bias.abs().max().item()
+    change, bias = init.for_activations_(layer, x)
     assert (change.name, change.note) == ("weight", "linear: xavier, gain 1")
+    assert bias == ("bias", "largest", pytest.approx(old), 0.0, "")
     assert init.describe(layer, x)[0].follows.name == "linear"
     first, second = nn.Linear(64, 64), nn.Linear(64, 64)
     second.weight = first.weight
-    (change,) = init.for_activations_(nn.Sequential(first, nn.ReLU(), second, nn.Tanh()), torch.randn(3, 64))
+    changes = init.for_activations_(nn.Sequential(first, nn.ReLU(), second, nn.Tanh()), torch.randn(3, 64))
+    assert [change.name for change in changes] == ["0.weight", "0.bias", "2.bias"]
+    change = changes[0]
     assert change.after == pytest.approx(first.weight.std().item(), rel=1e-3)
     assert not first.bias.any()
     assert not second.bias.any()
-    assert init.for_activations_(nn.Sequential(nn.Linear(0, 4), nn.ReLU()), torch.randn(2, 0)) == ()
+    (only,) = init.for_activations_(nn.Sequential(nn.Linear(0, 4), nn.ReLU()), torch.randn(2, 0))
+    assert only.name == "0.bias"
 
 
 @pytest.mark.parametrize("name", ["for_activations_", "lsuv_", "describe"])

@@ -86,7 +86,10 @@ def test_a_million_draws_have_the_formulas_moments_in_every_gate(name, options, 
 
 def test_identity_makes_an_irnn_of_an_rnn() -> None:
     module = nn.RNN(400, 500, nonlinearity="relu")
-    init.identity_(module, 0.5, generator=torch.Generator().manual_seed(0))
+    changes = init.identity_(module, 0.5, generator=torch.Generator().manual_seed(0))
+    names = [f"{short}_l0" for short in ("weight_hh", "weight_ih", "bias_ih", "bias_hh")]
+    assert [(change.name, change.after) for change in changes][::2] == [("weight_hh_l0", 0.5), ("bias_ih_l0", 0.0)]
+    assert [change.name for change in changes] == names
     assert torch.equal(module.weight_hh_l0, 0.5 * torch.eye(500))
     assert not module.bias_ih_l0.any()
     assert not module.bias_hh_l0.any()

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gradguard import init
-from tests.init.modules import is_as_before, values
+from tests.init.modules import is_as_before, of_weights, values
 
 
 class Basic(nn.Module):
@@ -45,7 +45,12 @@ class Scaled(nn.Module):
 
 
 def zeroed(model: nn.Module, x: Tensor) -> list[str]:
-    return [change.name for change in init.zero_residual_(model, x)]
+    changes = init.zero_residual_(model, x)
+    assert all(change.after == 0.0 for change in changes)
+    names = [change.name for change in of_weights(changes)]
+    biases = [name.removesuffix("weight") + "bias" for name in names]
+    assert {change.name for change in changes} == {*names, *(name for name in biases if name in model.state_dict())}
+    return names
 
 
 def test_the_last_norm_of_a_resnets_branches_not_that_of_its_projections() -> None:

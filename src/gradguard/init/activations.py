@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 
 from gradguard.arguments import number
 from gradguard.init.changes import Change, Changes
-from gradguard.init.draft import Draft, has_weight
+from gradguard.init.draft import Draft, set_bias_
 from gradguard.init.drawing import checked_generator, draw_
 from gradguard.init.flow import Node, flow_of
 from gradguard.init.gains import FEED_FORWARD, LINEAR, Activation, activation_of
@@ -69,7 +69,7 @@ def for_activations_(
         generator: to draw from; None for torch's own.
 
     Returns:
-        The standard deviation of each weight, before and after, and the activation.
+        The standard deviation of each weight, before and after, and the activation; then the biases that were set.
 
     Raises:
         ValueError: the model fails on the example, or runs no Linear and no Conv; nothing is changed.
@@ -79,7 +79,7 @@ def for_activations_(
     a layer. Mutates: weights and biases of these layers; no buffer, no random generator but the one it draws from.
 
     >>> net = nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 64), nn.Tanh())
-    >>> [change.note for change in for_activations_(net, torch.randn(8, 64))]
+    >>> [change.note for change in for_activations_(net, torch.randn(8, 64), bias=None)]
     ['relu: kaiming, gain 1.414', 'tanh: xavier, gain 1.667']
     """
     who = "for_activations_"
@@ -91,14 +91,14 @@ def for_activations_(
     found = activations(flow_of(who, model, example_input, layers))
     if not found:
         raise ValueError(f"{who} needs a Linear or Conv that runs on the example input; this model has none.")
-    draft, changes = Draft(who), []
+    draft, changes, biases = Draft(who), Changes(), Changes()
     with torch.no_grad():
         drawn: set[int] = set()
         for path, (follows, _) in found.items():
             layer, name = layers[path], f"{path}.weight" if path else "weight"
             weight, std = draft(layer, "weight"), follows.std(layer)
-            if value is not None and has_weight(layer, "bias"):
-                draft(layer, "bias").fill_(value)
+            if value is not None:
+                biases += set_bias_(draft, layer, path, value)
             if id(weight) in drawn or not weight.numel():
                 continue  # tied weights are the first layer's
             drawn.add(id(weight))
@@ -111,9 +111,9 @@ def for_activations_(
 
             draw_(weight, generator, fill_)
             note = f"{follows.name}: {follows.rule}, gain {follows.gain:.4g}"
-            changes.append(Change(name, "std", before, deviation(weight), note))
+            changes += Changes([Change(name, "std", before, deviation(weight), note)])
         draft.write()
-    return Changes(changes)
+    return changes + biases
 
 
 def feed_forward(who: str, model: nn.Module) -> dict[str, nn.Module]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from gradguard.errors import GradGuardWarning
+from gradguard.init.changes import Change, Changes
 
 
 @final
@@ -94,6 +95,16 @@ class Saved:
             for module in self._modules:
                 for hook in _weight_norms(module):
                     setattr(module, hook.name, hook.compute_weight(module))
+
+
+def set_bias_(draft: Draft, module: nn.Module, path: str, value: float, name: str = "bias") -> Changes:
+    """Set all of a bias, if the module has one: what was changed."""
+    if not has_weight(module, name):
+        return Changes()
+    bias = draft(module, name)
+    before = float(bias.abs().max()) if bias.numel() else 0.0
+    bias.fill_(value)
+    return Changes([Change(f"{path}.{name}" if path else name, "largest", before, abs(value))])
 
 
 def has_weight(module: nn.Module, name: str) -> bool:

@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 
 from gradguard.arguments import positive
 from gradguard.init.changes import Change, Changes
-from gradguard.init.draft import Draft
+from gradguard.init.draft import Draft, set_bias_
 from gradguard.init.drawing import checked_generator, draw_
 from gradguard.init.layers import Layer, layers_of
 from gradguard.init.measures import deviation, radius
@@ -35,7 +35,7 @@ def identity_(
 
     Returns:
         The spectral radius of each recurrent block, and the standard deviation of an RNN's input weights, before and
-        after.
+        after; its biases.
 
     Raises:
         ValueError: an argument out of range; a projection, whose recurrent weights are not square; no recurrent layer.
@@ -54,7 +54,8 @@ def identity_(
     """
     scale, std = positive("identity_", "scale", scale), positive("identity_", "input_std", input_std)
     checked_generator("identity_", generator)
-    draft, changes = Draft("identity_"), []
+    draft = Draft("identity_")
+    changes: list[Change] = []
     for layer in layers_of("identity_", model):
         for name, block in _square_blocks("identity_", layer, draft):
             before = radius(block)
@@ -67,8 +68,7 @@ def identity_(
             draw_(block, generator, lambda fresh: fresh.normal_(0.0, std, generator=generator))
             changes.append(Change(name, "std", before, deviation(block)))
         for short in ("bias_ih", "bias_hh"):
-            if layer.has(short):
-                draft(layer.module, short + layer.suffix).zero_()
+            changes += set_bias_(draft, layer.module, layer.path, 0.0, short + layer.suffix)
     draft.write()
     return Changes(changes)
 

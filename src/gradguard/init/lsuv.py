@@ -14,7 +14,7 @@ from gradguard.gates import gates_of
 from gradguard.init.activations import feed_forward
 from gradguard.init.calls import Call, calls_of, inputs_of
 from gradguard.init.changes import Change, Changes
-from gradguard.init.draft import Draft, has_weight
+from gradguard.init.draft import Draft, set_bias_
 from gradguard.init.drawing import checked_generator, draw_
 from gradguard.init.layers import layers_of, plain_modules
 from gradguard.init.measures import deviation
@@ -52,7 +52,7 @@ def lsuv_(
         generator: to draw from; None for torch's own.
 
     Returns:
-        The standard deviation of each output, of the model as it was and as it is now.
+        The standard deviation of each output, of the model as it was and as it is now; then the biases that became 0.
 
     Raises:
         ValueError: an argument out of range; the model fails on the example; a layer's output does not vary on it, or
@@ -65,7 +65,7 @@ def lsuv_(
 
     >>> net = nn.Sequential(nn.Linear(16, 64), nn.Tanh(), nn.Linear(64, 64))
     >>> [round(change.after, 3) for change in lsuv_(net, torch.randn(100, 16), tolerance=1e-3)]
-    [1.0, 1.0]
+    [1.0, 1.0, 0.0, 0.0]
     """
     wanted, tolerance = positive(WHO, "std", std), number(WHO, "tolerance", tolerance, above=0)
     iterations = whole_number(WHO, "max_iterations", max_iterations)
@@ -78,8 +78,7 @@ def lsuv_(
             raise ValueError(f"{WHO} needs a Linear, Conv or recurrent layer that runs on the example input.")
         parts = [part for path in calls for part in _parts(path, layers.get(path) or recurrent[path])]
         before = {name: found for part in parts for name, found in _deviations(part, calls[part.path]).items()}
-        for part in parts:
-            _orthogonal(part, generator)
+        biases = Changes(change for part in parts for change in _orthogonal(part, generator))
         for part in parts:
             for _ in range(iterations):
                 if not _scale(part, run, wanted, tolerance):
@@ -87,7 +86,7 @@ def lsuv_(
         calls = calls_of({**layers, **recurrent}, run)
         ran = [part for part in parts if part.path in calls]
         after = {name: found for part in ran for name, found in _deviations(part, calls[part.path]).items()}
-    return Changes(Change(name, "output std", before[name], after[name]) for name in after)
+    return Changes(Change(name, "output std", before[name], after[name]) for name in after) + biases
 
 
 class _Part(NamedTuple):
@@ -124,18 +123,19 @@ def _deviations(part: _Part, calls: list[Call]) -> dict[str, float]:
     return {name: deviation(made) for name, _, made in _blocks(part, Draft(WHO), calls)}
 
 
-def _orthogonal(part: _Part, generator: Generator | None) -> None:
-    draft = Draft(WHO)
+def _orthogonal(part: _Part, generator: Generator | None) -> Changes:
+    """Draw orthogonal weights; the biases that became 0."""
+    draft, biases = Draft(WHO), Changes()
     if part.suffixes:
         layers = [layer for layer in layers_of(WHO, part.module) if layer.suffix in part.suffixes]
         blocks = [block for layer in layers for _, block in layer.blocks(draft, "both")]
     else:
         blocks = [draft(part.module, "weight")]
-        if has_weight(part.module, "bias"):
-            draft(part.module, "bias").zero_()
+        biases = set_bias_(draft, part.module, part.path, 0.0)
     for block in blocks:
         draw_(block, generator, lambda fresh: nn.init.orthogonal_(fresh, generator=generator))
     draft.write()
+    return biases
 
 
 def _scale(part: _Part, run: Callable[[], Any], wanted: float, tolerance: float) -> bool:

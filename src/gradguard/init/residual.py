@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from gradguard.init.branches import branches
 from gradguard.init.changes import Change, Changes
-from gradguard.init.draft import Draft, has_weight
+from gradguard.init.draft import Draft, has_weight, set_bias_
 from gradguard.init.flow import flow_of
 from gradguard.init.gains import FEED_FORWARD
 from gradguard.init.layers import plain_modules
@@ -37,7 +37,7 @@ def zero_residual_(model: nn.Module, example_input: Any) -> Changes:
         example_input: what it is run on: a tensor, a tuple of arguments, or a dict of keyword arguments.
 
     Returns:
-        The largest absolute weight of each layer, before and after.
+        The largest absolute weight of each layer, before and after; then the biases.
 
     Raises:
         ValueError: the model fails on the example, or has no residual branch; a branch would not become 0. Nothing is
@@ -56,14 +56,14 @@ def zero_residual_(model: nn.Module, example_input: Any) -> Changes:
     ...         return x + self.down(torch.relu(self.up(x)))
     >>> net, x = nn.Sequential(Block(), Block()), torch.randn(2, 4)
     >>> [change.name for change in zero_residual_(net, x)], torch.equal(net(x), x)
-    (['0.down.weight', '1.down.weight'], True)
+    (['0.down.weight', '1.down.weight', '0.down.bias', '1.down.bias'], True)
     """
     modules = dict(plain_modules(WHO, model))
     layers = {path: module for path, module in modules.items() if _is_layer(module)}
     found = branches(flow_of(WHO, model, example_input, layers), modules)
     if not found:
         raise ValueError(f"{WHO} needs residual branches, x + f(x), and found none on the example input.")
-    draft, changes = Draft(WHO), []
+    draft, changes, biases = Draft(WHO), Changes(), Changes()
     for path in dict.fromkeys(branch.layer for branch in found):
         owner, prefix = layers[path], f"{path}." if path else ""
         if isinstance(owner, nn.MultiheadAttention):
@@ -71,16 +71,15 @@ def zero_residual_(model: nn.Module, example_input: Any) -> Changes:
         weight = draft(owner, "weight")
         before = weight.abs().max().item()
         weight.zero_()
-        if has_weight(owner, "bias"):
-            draft(owner, "bias").zero_()
-        changes.append(Change(f"{prefix}weight", "largest", before, 0.0))
+        changes += Changes([Change(f"{prefix}weight", "largest", before, 0.0)])
+        biases += set_bias_(draft, owner, prefix.removesuffix("."), 0.0)
     with unless_it_fails(model):
         draft.write()
         nodes = flow_of(WHO, model, example_input, layers, watched={branch.end for branch in found})
         for branch in found:
             if not nodes[branch.end].is_zero:
                 raise ValueError(f"{WHO} set {branch.layer} to 0, and the branch still gives something else.")
-    return Changes(changes)
+    return changes + biases
 
 
 def _is_layer(module: nn.Module) -> bool:
