@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from gradguard import init
+from gradguard import GradGuardWarning, init
 from gradguard import nn as gnn
 from tests.init.modules import Tagger, of_weights
 from tests.init.oracle import gate_rows, suffixes
@@ -54,7 +54,7 @@ def test_convolutions_and_shared_layers_over_all_of_their_calls() -> None:
             return self.shared(torch.relu(self.shared(y)))
 
     net, x = Net(), torch.randn(32, 3, 8, 8)
-    init.lsuv_(net, x, tolerance=1e-3, max_iterations=50)
+    init.lsuv_(net, x, tolerance=1e-3, max_iterations=300)
     y = net.conv(x)
     first = net.shared(y.mean((2, 3)))
     second = net.shared(torch.relu(first))
@@ -178,6 +178,15 @@ def test_without_a_generator_two_models_differ_and_torchs_own_goes_on() -> None:
     assert not torch.equal(one.weight, two.weight)
 
 
+def test_a_layer_that_is_still_off_is_named_in_a_warning() -> None:
+    shared = nn.Linear(8, 8)
+    net, x = nn.Sequential(nn.Linear(3, 8), shared, nn.ReLU(), shared), 3 * torch.randn(50, 3)
+    with pytest.warns(GradGuardWarning, match=r"left the variance of 1.weight off by more than 0.001 after 1 scalings"):
+        changes = init.lsuv_(net, x, tolerance=1e-3, max_iterations=1)
+    assert next(change.after for change in changes if change.name == "0.weight") == pytest.approx(1.0, abs=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:lsuv_ left the variance")
 def test_a_router_that_sends_nothing_to_an_expert() -> None:
     class Experts(nn.Module):
         def __init__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from gradguard.arguments import number, positive, whole_number
+from gradguard.errors import GradGuardWarning
 from gradguard.gates import gates_of
 from gradguard.init.activations import feed_forward
 from gradguard.init.calls import Call, calls_of, inputs_of
@@ -48,7 +50,7 @@ def lsuv_(
         example_input: a batch: a tensor, a tuple of arguments, or a dict of keyword arguments.
         std: of the outputs; > 0.
         tolerance: relative, of the variance; > 0.
-        max_iterations: most scalings of a layer; >= 1.
+        max_iterations: most scalings of a layer; >= 1. One that is still off is named in a warning.
         generator: to draw from; None for torch's own.
 
     Returns:
@@ -86,6 +88,13 @@ def lsuv_(
         calls = calls_of({**layers, **recurrent}, run)
         ran = [part for part in parts if part.path in calls]
         after = {name: found for part in ran for name, found in _deviations(part, calls[part.path]).items()}
+    if off := [name for name, found in after.items() if _is_off(found, wanted, tolerance)]:
+        warnings.warn(
+            f"{WHO} left the variance of {', '.join(off)} off by more than {tolerance:g} after {iterations} scalings: "
+            "a layer that feeds itself may need more of them (max_iterations), a router has sent other data.",
+            GradGuardWarning,
+            stacklevel=2,
+        )
     return Changes(Change(name, "output std", before[name], after[name]) for name in after) + biases
 
 
@@ -149,8 +158,12 @@ def _scale(part: _Part, run: Callable[[], Any], wanted: float, tolerance: float)
                 f"{WHO} can't scale {name}: on the example input the standard deviation of what it gives is {found}. "
                 "Is the input constant, or cut off by what stands before?"
             )
-        if abs(found**2 / wanted**2 - 1) >= tolerance:
+        if _is_off(found, wanted, tolerance):
             block.mul_(wanted / found)
             is_off = True
     draft.write()
     return is_off
+
+
+def _is_off(found: float, wanted: float, tolerance: float) -> bool:
+    return abs(found**2 / wanted**2 - 1) >= tolerance
