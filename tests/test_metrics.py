@@ -570,6 +570,7 @@ def worker(rank: int, world: int, folder: str) -> None:
         plain = all(type(s) is Tensor for s in metric.metric_state.values())
         found["dtensor"][cls.__name__] = [metric.compute().item(), plain]
     torch.save(found, Path(folder) / f"{rank}.pt")
+    dist.barrier()  # a rank that leaves while the other one still reads aborts it
     dist.destroy_process_group()
 
 

@@ -52,6 +52,7 @@ def ddp(rank: int, world: int, folder: str) -> None:
             loss_of(model, mine).backward()
         optimizer.step()
     run(guard, Path(folder) / f"{rank}.pt")
+    dist.barrier()  # a rank that leaves while the other one still reads aborts it
     dist.destroy_process_group()
 
 
@@ -77,6 +78,7 @@ def fsdp2(rank: int, world: int, folder: str) -> None:
     orders = {p: measure(list(model.parameters()), norm_type=p).norms for p in (1.0, 2.0, 3.0, 20.0, float("inf"))}
     exact = measure(list(model.parameters()), exact=True).norms
     torch.save({"orders": orders, "exact": exact}, Path(folder) / f"orders-{rank}.pt")
+    dist.barrier()  # a rank that leaves while the other one still reads aborts it
     dist.destroy_process_group()
 
 
@@ -104,4 +106,5 @@ def placements(rank: int, world: int, folder: str) -> None:
     ]
     found = {p: norms(tensors, p) for p in (2.0, float("inf"))}
     torch.save({"whole": whole, "found": found}, Path(folder) / f"{rank}.pt")
+    dist.barrier()  # a rank that leaves while the other one still reads aborts it
     dist.destroy_process_group()
