@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import io
 import pickle
 from collections.abc import Callable
@@ -21,12 +22,37 @@ from torch.testing import assert_close
 from gradguard import nn as gnn
 
 IN, H, B, T = 3, 4, 2, 5
-Kind = type[nn.Module]
+Kind = Callable[..., nn.Module]
 MODULES: dict[str, Kind] = {
     "LSTM": gnn.LSTM,
     "LayerNormLSTM": gnn.LayerNormLSTM,
     "NormalizedCellLSTM": gnn.NormalizedCellLSTM,
+    "RNN": gnn.RNN,
+    "GRU": gnn.GRU,
 }
+TORCH: dict[str, Kind] = {"RNN": nn.RNN, "GRU": nn.GRU}  # whose contract it is; nn.LSTM's, where nothing is said
+
+
+def projected(kind: Kind) -> dict[str, int]:
+    """The option, if the module has it."""
+    return {"proj_size": 2} if "proj_size" in inspect.signature(kind).parameters or kind is nn.LSTM else {}
+
+
+def states_of(last: Any) -> tuple[Tensor, ...]:
+    """The states as a tuple, of a cell with one as well."""
+    return last if isinstance(last, tuple) else (last,)
+
+
+def as_hx(states: Any) -> Any:
+    """What a module takes: a tuple, or the only state."""
+    states = tuple(states)
+    return states if len(states) > 1 else states[0]
+
+
+def initial(module: nn.Module, *shape: int) -> list[Tensor]:
+    """States to begin with, of whatever number and widths the module has."""
+    _, last = module(data())
+    return [data(*shape, s.shape[-1]) * (i + 1) for i, s in enumerate(states_of(last))]
 
 
 def close(a: Tensor, b: Tensor) -> None:
@@ -45,9 +71,9 @@ def data(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
 
 def total(found: Any) -> Tensor:
     """A loss in which every output has a weight of its own."""
-    output, (h, c) = found
+    output, last = found
     output = output.data if isinstance(output, PackedSequence) else output
-    return sum((t * torch.arange(1, t.numel() + 1).view(t.shape)).sin().sum() for t in (output, h, c))
+    return sum((t * torch.arange(1, t.numel() + 1).view(t.shape)).sin().sum() for t in (output, *states_of(last)))
 
 
 def gradients(module: nn.Module, loss: Tensor) -> list[Tensor]:
@@ -55,32 +81,32 @@ def gradients(module: nn.Module, loss: Tensor) -> list[Tensor]:
 
 
 def forms_of_input(kind: Kind) -> None:
-    module = made(kind, num_layers=2, bidirectional=True, proj_size=2)
-    first = made(kind, num_layers=2, bidirectional=True, proj_size=2, batch_first=True)
-    x = data()
-    output, (h, c) = module(x)
-    assert output.shape == (T, B, 4)
-    assert (h.shape, c.shape) == ((4, B, 2), (4, B, H))
+    options = {"num_layers": 2, "bidirectional": True} | projected(kind)
+    module, first = made(kind, **options), made(kind, **options, batch_first=True)
+    x, width = data(), options.get("proj_size", H)
+    output, last = module(x)
+    assert output.shape == (T, B, 2 * width)
+    assert [s.shape for s in states_of(last)] == [(4, B, w) for w in (width, H)][: len(states_of(last))]
     close(first(x.transpose(0, 1))[0].transpose(0, 1), output)
-    alone, (h_alone, c_alone) = module(x[:, 1])
+    alone, last_alone = module(x[:, 1])
     close(alone, output[:, 1])
-    close(h_alone, h[:, 1])
-    close(c_alone, c[:, 1])
+    for one, both in zip(states_of(last_alone), states_of(last), strict=True):
+        close(one, both[:, 1])
 
 
 def packed_equals_each_alone(kind: Kind) -> None:
     for lengths in ((5, 3, 1), (2, 5, 3), (4, 4, 4)):
         module = made(kind, num_layers=2, bidirectional=True)
         each = [data(n, IN) + i for i, n in enumerate(lengths)]
-        states = data(4, 3, H), data(4, 3, H) * 2
-        packed, (h, c) = module(pack_sequence(each, enforce_sorted=False), states)
+        states = initial(module, 4, 3)
+        packed, last = module(pack_sequence(each, enforce_sorted=False), as_hx(states))
         assert isinstance(packed, PackedSequence)
         padded, _ = pad_packed_sequence(packed)
         for i, x in enumerate(each):
-            output, (h_i, c_i) = module(x, tuple(s[:, i] for s in states))
+            output, alone = module(x, as_hx(s[:, i] for s in states))
             close(padded[: len(x), i], output)
-            close(h[:, i], h_i)
-            close(c[:, i], c_i)
+            for one, every in zip(states_of(alone), states_of(last), strict=True):
+                close(every[:, i], one)
 
 
 def states_carry_on(kind: Kind) -> None:
@@ -89,34 +115,34 @@ def states_carry_on(kind: Kind) -> None:
     first, states = module(x[:2])
     second, again = module(x[2:], states)
     close(torch.cat([first, second]), whole)
-    close(again[1], last[1])
+    close(states_of(again)[-1], states_of(last)[-1])
 
 
 def states_are_tensors_of_their_own(kind: Kind) -> None:
     for x in (data(), data(1, B, IN)):
-        output, (h, c) = made(kind)(x)
+        output, last = made(kind)(x)
         before = output.detach().clone()
         with torch.no_grad():
-            h.zero_()
-            c.zero_()
+            for state in states_of(last):
+                state.zero_()
         close(output, before)
 
 
 def no_batch(kind: Kind) -> None:
-    output, (h, _) = made(kind)(data(T, 0, IN))
+    output, last = made(kind)(data(T, 0, IN))
     assert output.shape == (T, 0, H)
-    assert h.shape == (1, 0, H)
+    assert states_of(last)[0].shape == (1, 0, H)
 
 
 def no_steps(kind: Kind) -> None:
     module = made(kind, bidirectional=True, num_layers=2)
-    states = data(4, B, H).requires_grad_(), (data(4, B, H) * 2).requires_grad_()
-    output, (h, c) = module(data(0, B, IN), states)
+    states = [state.requires_grad_() for state in initial(module, 4, B)]
+    output, last = module(data(0, B, IN), as_hx(states))
     assert output.shape == (0, B, 2 * H)
-    close(h, states[0])
-    close(c, states[1])
-    (grad,) = torch.autograd.grad((h * c.detach()).sum(), states[0])
-    close(grad, states[1])
+    for after, before in zip(states_of(last), states, strict=True):
+        close(after, before)
+    (grad,) = torch.autograd.grad((states_of(last)[0] * states[-1].detach()).sum(), states[0])
+    close(grad, states[-1])
 
 
 def dropout_between_layers(kind: Kind) -> None:
@@ -160,8 +186,8 @@ def copies(kind: Kind) -> None:
 def dtypes(kind: Kind) -> None:
     expected = made(kind)(data())[0].float()
     for dtype, error in ((torch.float32, 1e-5), (torch.bfloat16, 3e-2), (torch.float16, 3e-3)):
-        output, (h, c) = made(kind).to(dtype)(data().to(dtype))
-        assert output.dtype == h.dtype == c.dtype == dtype
+        output, last = made(kind).to(dtype)(data().to(dtype))
+        assert {t.dtype for t in (output, *states_of(last))} == {dtype}
         assert_close(output.float(), expected, rtol=error, atol=error)
 
 
@@ -169,8 +195,8 @@ def autocast(kind: Kind) -> None:
     module = made(kind, dtype=torch.float32)
     expected = module(data().float())[0]
     with torch.autocast("cpu", torch.bfloat16):
-        output, (h, _) = module(data().float())
-    assert output.dtype == h.dtype == torch.bfloat16
+        output, last = module(data().float())
+    assert output.dtype == states_of(last)[0].dtype == torch.bfloat16
     assert_close(output.float(), expected, rtol=3e-2, atol=3e-2)
     output.float().sum().backward()
     assert all(param.grad.dtype == torch.float32 for param in module.parameters())
@@ -179,7 +205,7 @@ def autocast(kind: Kind) -> None:
 def autocast_keeps_cells_wide(kind: Kind) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         _, states = made(kind, dtype=torch.float32)(data().float())
-        assert states[1].dtype == torch.float32
+        assert all(state.dtype == torch.float32 for state in states_of(states)[1:])
         made(kind, dtype=torch.float32)(data().float(), states)
 
 
@@ -252,14 +278,15 @@ def inputs_changed_after_use(kind: Kind) -> None:
 
 
 def _as_function(kind: Kind) -> tuple[Callable[..., Any], tuple[Tensor, ...]]:
-    module = made(kind, proj_size=2)
+    module = made(kind, **projected(kind))
     names = [name for name, _ in module.named_parameters()]
     values = [param.detach().clone().requires_grad_() for param in module.parameters()]
-    states = data(1, B, 2).requires_grad_(), (data(1, B, H) * 2).requires_grad_()
+    states = [state.requires_grad_() for state in initial(module, 1, B)]
 
-    def call(x: Tensor, h: Tensor, c: Tensor, *params: Tensor) -> tuple[Tensor, ...]:
-        output, last = torch.func.functional_call(module, dict(zip(names, params, strict=True)), (x, (h, c)))
-        return output, *last
+    def call(x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        hx, params = as_hx(rest[: len(states)]), rest[len(states) :]
+        output, last = torch.func.functional_call(module, dict(zip(names, params, strict=True)), (x, hx))
+        return output, *states_of(last)
 
     return call, (data(3, B, IN).requires_grad_(), *states, *values)
 
@@ -363,7 +390,7 @@ def outputs_without_a_gradient(kind: Kind) -> None:
 
 def backward_under_autocast(kind: Kind) -> None:
     """Autocast is for the forward pass; what was computed without it has the gradients of that."""
-    module = made(kind, dtype=torch.float32, proj_size=2)
+    module = made(kind, dtype=torch.float32, **projected(kind))
     expected, loss = gradients(module, total(module(data().float()))), total(module(data().float()))
     with torch.autocast("cpu", torch.bfloat16):
         for a, b in zip(gradients(module, loss), expected, strict=True):
@@ -459,10 +486,9 @@ def layouts_of_memory_in_a_graph(kind: Kind) -> None:
     module.weight_hh_l0 = nn.Parameter(module.weight_hh_l0.detach().t().contiguous().t())
     compiled = torch.compile(module, fullgraph=True)
     x, h = data(IN, B, T).permute(2, 1, 0).requires_grad_(), data(1, H, B).transpose(1, 2).requires_grad_()
-    inputs = [x, h, *module.parameters()]
-    found, expected = (
-        (f(x, (h, 2 * h.detach()))[1][0] * data(1, H, B).transpose(1, 2)).sum() for f in (compiled, module)
-    )
+    inputs, several = [x, h, *module.parameters()], isinstance(module(x)[1], tuple)
+    hx = (h, 2 * h.detach()) if several else h
+    found, expected = ((states_of(f(x, hx)[1])[0] * data(1, H, B).transpose(1, 2)).sum() for f in (compiled, module))
     for a, b in zip(torch.autograd.grad(found, inputs), torch.autograd.grad(expected, inputs), strict=True):
         close(a, b)
 

@@ -1,84 +1,78 @@
-"""LSTMs as their papers write them, in NumPy: one sequence at a time, one step at a time, no torch and no autograd.
+"""Loops over recurrent cells in NumPy: one sequence at a time, one step at a time, no torch and no autograd.
 
-Everything is analytic in every entry, so that a derivative is the imaginary part of a complex step: exact to the last
-digits, and found without a rule of differentiation.
+Everything is analytic in every entry, or piecewise so, so that a derivative is the imaginary part of a complex step:
+exact to the last digits, and found without a rule of differentiation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-Params = Mapping[str, np.ndarray]  # of one layer in one direction
-Pair = tuple[np.ndarray, np.ndarray]
+from tests.nn.oracle_cells import CELLS, Params, States
+
 TINY = 1e-30
 
 
-def sigmoid(x: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-x))
+class Drawn(NamedTuple):
+    """What the options of the family draw or set for one sequence in one layer and direction."""
+
+    drop_h: np.ndarray | float = 1.0  # by which the h that enters the products is multiplied, [P]
+    zones: tuple[np.ndarray | float, ...] = (0.0, 0.0)  # of each state: which share stays, [T, S]
 
 
-def norm(x: np.ndarray, gain: np.ndarray, shift: np.ndarray | float = 0.0, eps: float = 1e-5) -> np.ndarray:
-    centred = x - x.sum() / x.size
-    return gain * centred / np.sqrt((centred * centred).sum() / x.size + eps) + shift
+class Between(NamedTuple):
+    """What stands between layers."""
+
+    factors: np.ndarray | float = 1.0  # of a layer's input
+    shortcut: str | None = None  # the weight from its input to its output; "" for the identity
+    after: np.ndarray | float = 1.0  # factors of its output
 
 
-def bias(p: Params) -> np.ndarray | float:
-    return p["bias_ih"] + p["bias_hh"] if "bias_ih" in p else 0.0
+def step(
+    cell: str, x: np.ndarray, states: States, params: Params, drawn: Drawn, zones: Sequence[np.ndarray | float]
+) -> States:
+    """One step, and what zoneout keeps."""
+    new = CELLS[cell](x, states[0] * drawn.drop_h, states, params)
+    return tuple(zone * old + (1 - zone) * fresh for fresh, old, zone in zip(new, states, zones, strict=False))
 
 
-def projected(m: np.ndarray, p: Params) -> np.ndarray:
-    return p["weight_hr"] @ m if "weight_hr" in p else m
-
-
-def lstm(x: np.ndarray, h: np.ndarray, c: np.ndarray, p: Params) -> Pair:
-    i, f, g, o = np.split(p["weight_ih"] @ x + p["weight_hh"] @ h + bias(p), 4)
-    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
-    return projected(sigmoid(o) * np.tanh(c), p), c
-
-
-def normed_gates(x: np.ndarray, h: np.ndarray, p: Params) -> list[np.ndarray]:
-    return np.split(norm(p["weight_ih"] @ x, p["gain_ih"]) + norm(p["weight_hh"] @ h, p["gain_hh"]) + bias(p), 4)
-
-
-def layer_norm_lstm(x: np.ndarray, h: np.ndarray, c: np.ndarray, p: Params) -> Pair:
-    """Ba et al. 2016, equations 20 to 22."""
-    i, f, g, o = normed_gates(x, h, p)
-    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
-    return projected(sigmoid(o) * np.tanh(norm(c, p["gain_c"], p.get("bias_c", 0.0))), p), c
-
-
-def normalized_cell_lstm(x: np.ndarray, h: np.ndarray, c: np.ndarray, p: Params) -> Pair:
-    i, f, g, o = normed_gates(x, h, p)
-    c = norm(sigmoid(f) * c + sigmoid(i) * np.tanh(g), p["gain_c"], p.get("bias_c", 0.0))
-    return projected(sigmoid(o) * np.tanh(c), p), c
-
-
-CELLS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray, Params], Pair]] = {
-    "LSTM": lstm,
-    "LayerNormLSTM": layer_norm_lstm,
-    "NormalizedCellLSTM": normalized_cell_lstm,
-}
+def zones_at(drawn: Drawn, t: int) -> list[np.ndarray | float]:
+    """Of each state at a step, by its place in the sequence."""
+    return [zone[t] if isinstance(zone, np.ndarray) else zone for zone in drawn.zones]
 
 
 def run(
-    cell: str, x: np.ndarray, states: Sequence[Pair], layers: Sequence[Params], directions: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Run one sequence [T, I] through all layers: output, h and c after the last step of each layer and direction."""
+    cell: str,
+    x: np.ndarray,
+    states: Sequence[States],
+    layers: Sequence[Params],
+    directions: int,
+    drawn: Sequence[Drawn] | None = None,
+    between: Sequence[Between] | None = None,
+    shortcuts: Params | None = None,
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Run one sequence [T, I] through all layers: the output, and each state after each layer's last step."""
     finals = []
+    drawn = drawn or [Drawn()] * len(layers)
+    between = between or [Between()] * (len(layers) // directions)
     for first in range(0, len(layers), directions):
         outputs = []
-        for direction in range(directions):
-            h, c = states[first + direction]
-            seen = []
-            for x_t in x[::-1] if direction else x:
-                h, c = CELLS[cell](x_t, h, c, layers[first + direction])
-                seen.append(h)
-            outputs.append(np.array(seen[::-1] if direction else seen))
-            finals.append((h, c))
-        x = np.concatenate(outputs, axis=1)
-    return x, np.array([h for h, _ in finals]), np.array([c for _, c in finals])
+        gap = between[first // directions]
+        for k in range(first, first + directions):
+            now, seen, times = states[k], [], range(len(x))
+            for t in reversed(times) if k > first else times:
+                now = step(cell, x[t] * gap.factors, now, layers[k], drawn[k], zones_at(drawn[k], t))
+                seen.append(now[0])
+            outputs.append(np.array(seen[::-1] if k > first else seen))
+            finals.append(now)
+        out = np.concatenate(outputs, axis=1) * gap.after
+        if gap.shortcut is not None:
+            out = out + (x @ shortcuts[gap.shortcut].T if gap.shortcut and shortcuts else x)
+        x = out
+    return x, [np.array(each) for each in zip(*finals, strict=True)]
 
 
 def derivatives(
@@ -93,3 +87,30 @@ def derivatives(
             found[name][index] = loss(point).imag / TINY
             value[index] -= TINY * 1j
     return found
+
+
+def clamped_gradients(
+    cell: str, x: np.ndarray, states: States, params: Params, of_outputs: np.ndarray, bound: float
+) -> dict[str, np.ndarray]:
+    """Back through time by hand, the gradient of h clamped on its way from each step to the one before."""
+    n, names = len(states), [f"state{i}" for i in range(len(states))]
+    history = [states]
+    for x_t in x:
+        history.append(CELLS[cell](x_t, history[-1][0], history[-1], params))
+    d = [np.zeros(s.shape) for s in states]
+    found = {name: np.zeros(value.shape) for name, value in params.items()} | {"x": np.zeros(x.shape)}
+    for t in reversed(range(len(x))):
+        d[0] = d[0] + of_outputs[t]
+
+        def loss(p: dict[str, np.ndarray], d: Sequence[np.ndarray] = tuple(d)) -> complex:
+            before = tuple(p[name] for name in names)
+            new = CELLS[cell](p["x"], before[0], before, p)
+            return sum((a * b).sum() for a, b in zip(d, new, strict=True))
+
+        at = dict(params) | {"x": x[t]} | dict(zip(names, history[t], strict=True))
+        slopes = derivatives(loss, at)
+        for name in params:
+            found[name] += slopes[name]
+        found["x"][t] = slopes["x"]
+        d = [slopes["state0"].clip(-bound, bound), *(slopes[name] for name in names[1:])]
+    return found | {f"state{i}": d[i] for i in range(n)}

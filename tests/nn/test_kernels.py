@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradguard import nn as gnn
-from gradguard.nn.kernels import KERNELS, choose, lstm
-from gradguard.nn.kernels.base import Layer
+from gradguard.nn.kernels import KERNELS, choose, eager
+from gradguard.nn.kernels.base import Layer, Noise
 from gradguard.nn.order import Order
 from gradguard.nn.recurrence import AbstractRecurrence
 
+SETTINGS: dict[str, dict[str, Any]] = {}  # of cells that can't be made without
 SIZES = st.lists(st.integers(0, 4), max_size=7).map(lambda sizes: tuple(sorted(sizes, reverse=True)))
 
 
@@ -30,19 +31,27 @@ def layers(draw: st.DrawFn) -> dict[str, Any]:
         "entries": draw(st.sampled_from([1, 30, 2**19])),
         "given": draw(st.tuples(*[st.booleans()] * 4).filter(any)),
         "frozen": draw(st.booleans()),
+        "drop": draw(st.booleans()),
+        "zones": draw(st.tuples(*[st.sampled_from([None, 0.3, "drawn"])] * 2)),
+        "clip": draw(st.sampled_from([None, 0.1])),
     }
 
 
 def layer_of(case: dict[str, Any]) -> Layer:
-    recurrence = AbstractRecurrence.named[case["name"]]()
-    proj = 1 if case["project"] and case["hidden"] > 1 else 0
+    recurrence = AbstractRecurrence.named[case["name"]](**SETTINGS.get(case["name"], {}))
+    can_project = len(recurrence.widths(2, 0)) > 1
+    proj = 1 if case["project"] and case["hidden"] > 1 and can_project else 0
     sizes, rows = case["sizes"], sum(case["sizes"])
     batch = sizes[0] if sizes else 2
     shapes = recurrence.shapes(2, case["hidden"], proj, bias=case["bias"])
     params = {name: torch.randn(shape, dtype=torch.float64) for name, shape in shapes.items()}
     states = tuple(torch.randn(batch, w, dtype=torch.float64) for w in recurrence.widths(case["hidden"], proj))
     order = Order(sizes, batch, case["reverse"])
-    return Layer(recurrence, torch.randn(rows, 2, dtype=torch.float64), states, params, order)
+    drop = (torch.rand_like(states[0]) > 0.5).double() * 2 if case["drop"] else None
+    shares = zip(case["zones"], states, strict=False)
+    zones = [(torch.rand(rows, s.shape[1]) > 0.5).double() if z == "drawn" else z for z, s in shares]
+    noise = Noise(drop, tuple(zones), case["clip"])
+    return Layer(recurrence, torch.randn(rows, 2, dtype=torch.float64), states, params, order, noise)
 
 
 @given(case=layers())
@@ -50,17 +59,20 @@ def test_the_eager_kernel_equals_the_reference(case: dict[str, Any]) -> None:
     layer = layer_of(case)
     before = [t.clone() for t in (layer.x, *layer.states, *layer.params.values())]
     table = KERNELS[case["name"]]
-    eager, right = table["eager"](layer), table["reference"](layer)
+    fast, right = table["eager"](layer), table["reference"](layer)
     with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lstm, "ENTRIES", case["entries"])
-        outcome, expected = eager.forward(save=True), right.forward(save=True)
-        assert [(t.shape, t.dtype) for t in outcome.saved] == [(t.shape, t.dtype) for t in eager.saved()]
+        patch.setattr(eager, "ENTRIES", case["entries"])
+        outcome, expected = fast.forward(save=True), right.forward(save=True)
+        assert [(t.shape, t.dtype) for t in outcome.saved] == [(t.shape, t.dtype) for t in fast.saved()]
         kept = [t.clone() for t in (*outcome.sequences, *outcome.saved)]
         every = [torch.randn_like(t) for t in (*outcome.sequences, *layer.states)]
-        grads = [t if given else None for t, given in zip(every, case["given"], strict=True)]
+        n = len(layer.states)
+        given = [*case["given"][:n], *case["given"][2 : 2 + n]]
+        grads = [t if wanted else None for t, wanted in zip(every, given, strict=True)]
+        grads[0] = grads[0] if any(given) else every[0]
         needed = frozenset(list(layer.params)[::2] if case["frozen"] else ["x", *layer.params])
-        found = eager.backward(outcome, grads[:2], grads[2:], needed)
-        wanted = right.backward(expected, grads[:2], grads[2:], needed)
+        found = fast.backward(outcome, grads[:n], grads[n:], needed)
+        wanted = right.backward(expected, grads[:n], grads[n:], needed)
     pairs = [*zip(outcome.sequences, expected.sequences, strict=True), *zip(found.states, wanted.states, strict=True)]
     pairs += [(found.params[name], wanted.params[name]) for name in needed - {"x"}]
     assert found.params.keys() == needed - {"x"}

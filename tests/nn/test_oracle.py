@@ -1,4 +1,4 @@
-"""Outputs, states and every gradient of every module equal the papers' loops in NumPy to 1e-10."""
+"""Outputs, states and every gradient of every module equal the papers' loops in NumPy to 1e-10, with every option."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
 
+from gradguard.nn import base
 from gradguard.nn.kernels import KERNELS
-from tests.contracts.recurrent import MODULES
+from tests.contracts.recurrent import MODULES, as_hx, projected, states_of
 from tests.nn import oracle
+from tests.nn.kinds import LACKS, VARIANTS
 
 CASES: dict[str, dict[str, Any]] = {
     "one layer": {},
@@ -22,6 +24,7 @@ CASES: dict[str, dict[str, Any]] = {
     "projected": {"proj_size": 2},
     "all at once": {"num_layers": 2, "bidirectional": True, "proj_size": 2},
     "H = 1": {"hidden_size": 1},
+    "I = H": {"input_size": 3},
     "B = 1": {"lengths": (4,)},
     "T = 1": {"lengths": (1, 1)},
     "packed, sorted": {"lengths": (4, 2, 1), "bidirectional": True},
@@ -30,6 +33,36 @@ CASES: dict[str, dict[str, Any]] = {
     "batch first": {"batch_first": True, "bidirectional": True},
     "unbatched": {"lengths": (3,), "batched": False, "num_layers": 2},
 }
+OPTIONS: dict[str, dict[str, Any]] = {
+    "variational_dropout": {"variational_dropout": 0.4, "bidirectional": True},
+    "variational_dropout, packed": {"variational_dropout": 0.4, "lengths": (2, 4), "bidirectional": True},
+    "variational_dropout, projected": {"variational_dropout": 0.4, "proj_size": 2, "num_layers": 2},
+    "zoneout": {"zoneout": 0.4, "bidirectional": True},
+    "zoneout, packed": {"zoneout": 0.4, "lengths": (2, 4), "bidirectional": True},
+    "zoneout in evaluation": {"zoneout": 0.4, "training": False},
+    "weight_dropout": {"weight_dropout": 0.4, "bidirectional": True},
+    "residual": {"residual": True, "num_layers": 3, "bidirectional": True},
+    "residual, packed": {"residual": True, "num_layers": 2, "lengths": (2, 4)},
+    "all of them": {
+        "residual": True,
+        "num_layers": 2,
+        "variational_dropout": 0.3,
+        "zoneout": 0.3,
+        "weight_dropout": 0.3,
+        "dropout": 0.3,
+        "bidirectional": True,
+    },
+}
+KINDS = MODULES | VARIANTS
+
+
+def meant(kind: str, case: dict[str, Any]) -> bool:
+    """Say whether the cell has what the case asks for."""
+    lacks = {*LACKS.get(kind, ()), *(() if projected(KINDS[kind]) else ("proj_size",))}
+    return not lacks & case.keys()
+
+
+PAIRS = [(kind, case) for kind in KINDS for case, options in (CASES | OPTIONS).items() if meant(kind, options)]
 
 
 @pytest.fixture(params=["eager", "reference"])
@@ -54,53 +87,138 @@ def each(output: Tensor | PackedSequence, *, batch_first: bool, batched: bool) -
     return list(output.unbind(0 if batch_first else 1))
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("kind", MODULES)
-def test_outputs_states_and_all_gradients_equal_the_oracle(kind: str, case: str, kernel: str) -> None:
-    options = {"input_size": 2, "hidden_size": 3, "lengths": (3, 3), "batched": True} | CASES[case]
-    lengths, batched = options.pop("lengths"), options.pop("batched")
+class Recorder:
+    """Notes what a module draws, and hands it to the oracle: masks of inputs and outputs, of weights, of states."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, module: nn.Module, lengths: tuple[int, ...]) -> None:
+        self.module, self.lengths = module, lengths
+        self.masks: list[Tensor] = []
+        self.noise: list[dict[str, Tensor]] = []
+        draw, drop = base.noise, base.dropout
+
+        def dropout(x: Tensor, p: float) -> Tensor:
+            self.masks.append(drop(torch.ones_like(x), p))
+            return x * self.masks[-1]
+
+        def noise(*args: Any) -> dict[str, Tensor]:
+            self.noise.append(draw(*args))
+            return self.noise[-1]
+
+        patch.setattr(base, "dropout", dropout)
+        patch.setattr(base, "noise", noise)
+
+    def rows(self, i: int) -> list[int]:
+        """Where the steps of a sequence lie among the rows; they are sorted by length, longest first."""
+        sizes = [sum(n > t for n in self.lengths) for t in range(max(self.lengths))]
+        return [sum(sizes[:t]) + self.rank(i) for t in range(self.lengths[i])]
+
+    def rank(self, i: int) -> int:
+        return sorted(range(len(self.lengths)), key=lambda j: -self.lengths[j]).index(i)
+
+    def drawn(self, k: int, i: int) -> oracle.Drawn:
+        rates = self.module.recurrence.rates
+        if not self.module.training:
+            return oracle.Drawn(1.0, rates)
+        noise = self.noise[k]
+        drop = noise["drop_h"][self.rank(i)].numpy() if "drop_h" in noise else 1.0
+        zones = [noise[f"zone_{s}"][self.rows(i)].numpy() if rate else 0.0 for s, rate in enumerate(rates)]
+        return oracle.Drawn(drop, tuple(zones))
+
+
+@pytest.mark.parametrize(("kind", "case"), PAIRS, ids=[f"{kind}-{case}" for kind, case in PAIRS])
+def test_outputs_states_and_all_gradients_equal_the_oracle(
+    kind: str, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"input_size": 2, "hidden_size": 3, "lengths": (3, 3), "batched": True} | (CASES | OPTIONS)[case]
+    lengths, batched, training = options.pop("lengths"), options.pop("batched"), options.pop("training", True)
     form = {"batch_first": options.get("batch_first", False), "batched": batched}
-    module = MODULES[kind](**options, dtype=torch.float64)
+    module = KINDS[kind](**options, dtype=torch.float64).train(training)
     with torch.no_grad():
         for param in module.parameters():
             param.copy_(torch.randn(param.shape, dtype=torch.float64) * 0.7)
     directions, count = 2 if options.get("bidirectional") else 1, len(module._layers)
-    sequences = [torch.randn(n, 2, dtype=torch.float64, requires_grad=True) for n in lengths]
-    widths = options.get("proj_size") or options["hidden_size"], options["hidden_size"]
+    sequences = [torch.randn(n, options["input_size"], dtype=torch.float64, requires_grad=True) for n in lengths]
+    widths = module.recurrence.widths(options["hidden_size"], options.get("proj_size", 0))
     states = [torch.randn(count, len(lengths), w, dtype=torch.float64, requires_grad=True) for w in widths]
 
-    hx = tuple(states) if batched else tuple(s[:, 0] for s in states)
-    output, last = module(given(module, sequences, **form), hx)
-    finals = [s if batched else s.unsqueeze(1) for s in last]
-    outputs = each(output, **form)
-    weights = [np.random.default_rng(i).normal(size=o.shape) for i, o in enumerate([*outputs, *finals])]
+    hx = as_hx(states) if batched else as_hx(s[:, 0] for s in states)
+    leaves = dict(module.named_parameters()) | {f"state{s}": state for s, state in enumerate(states)}
+    leaves |= {f"x{i}": s for i, s in enumerate(sequences)}
+    runs = []
+    for kernel in ("reference", "eager"):
+        monkeypatch.setenv("GRADGUARD_KERNEL", kernel)
+        torch.manual_seed(1)
+        with pytest.MonkeyPatch.context() as patch:
+            recorder = Recorder(patch, module, lengths)
+            output, last = module(given(module, sequences, **form), hx)
+        finals = [s if batched else s.unsqueeze(1) for s in states_of(last)]
+        outputs = each(output, **form)
+        weights = [np.random.default_rng(i).normal(size=o.shape) for i, o in enumerate([*outputs, *finals])]
+        loss = sum((o * torch.from_numpy(w)).sum() for o, w in zip([*outputs, *finals], weights, strict=True))
+        runs.append((outputs, finals, torch.autograd.grad(loss, list(leaves.values()))))
+    drawn = [[recorder.drawn(k, i) for k in range(count)] for i in range(len(lengths))]
+    masks = iter(recorder.masks)
+    between: list[list[oracle.Between]] = [[] for _ in lengths]
+    of_weights, after = [], []
+    for layer in range(count // directions):
+        factors = next(masks) if options.get("variational_dropout") and training else None
+        of_weights += [next(masks).numpy() if options.get("weight_dropout") else 1.0 for _ in range(directions)]
+        last_layer = layer == count // directions - 1
+        after.append(next(masks) if options.get("dropout") and not last_layer else None)
+        shortcut = module._residuals[layer] if options.get("residual") else None
+        for i, gaps in enumerate(between):
+            into = 1.0 if factors is None else factors[recorder.rank(i)].numpy()
+            out = 1.0 if after[-1] is None else after[-1][recorder.rows(i)].numpy()
+            gaps.append(oracle.Between(into, shortcut, out))
 
-    def numpy_run(point: dict[str, np.ndarray], i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def numpy_run(point: dict[str, np.ndarray], i: int) -> tuple[np.ndarray, list[np.ndarray]]:
         layers = [{name: point[full] for name, full in names.items()} for names in module._layers]
-        initial = [(point["h"][k, i], point["c"][k, i]) for k in range(count)]
-        return oracle.run(kind, point[f"x{i}"], initial, layers, directions)
+        layers = [p | {"weight_hh": p["weight_hh"] * mask} for p, mask in zip(layers, of_weights, strict=True)]
+        initial = [tuple(point[f"state{s}"][k, i] for s in range(len(states))) for k in range(count)]
+        return oracle.run(kind, point[f"x{i}"], initial, layers, directions, drawn[i], between[i], point)
 
     def numpy_loss(point: dict[str, np.ndarray]) -> complex:
         total = 0.0
         for i in range(len(lengths)):
-            found, h, c = numpy_run(point, i)
+            found, ends = numpy_run(point, i)
             total += (found * weights[i]).sum()
-            total += (h * weights[-2][:, i]).sum() + (c * weights[-1][:, i]).sum()
+            total += sum((end * w[:, i]).sum() for end, w in zip(ends, weights[len(lengths) :], strict=True))
         return total
 
-    leaves = dict(module.named_parameters()) | {"h": states[0], "c": states[1]}
-    leaves |= {f"x{i}": s for i, s in enumerate(sequences)}
     point = {name: leaf.detach().numpy() for name, leaf in leaves.items()}
-    for i, found in enumerate(outputs):
-        expected, h, c = numpy_run(point, i)
-        np.testing.assert_allclose(found.detach().numpy(), expected, rtol=1e-10, atol=1e-12)
-        np.testing.assert_allclose(finals[0][:, i].detach().numpy(), h, rtol=1e-10, atol=1e-12)
-        np.testing.assert_allclose(finals[1][:, i].detach().numpy(), c, rtol=1e-10, atol=1e-12)
+    slopes = oracle.derivatives(numpy_loss, point)
+    for outputs, finals, grads in runs:
+        for i, found in enumerate(outputs):
+            expected, ends = numpy_run(point, i)
+            np.testing.assert_allclose(found.detach().numpy(), expected, rtol=1e-10, atol=1e-12)
+            for final, end in zip(finals, ends, strict=True):
+                np.testing.assert_allclose(final[:, i].detach().numpy(), end, rtol=1e-10, atol=1e-12)
+        for (name, value), grad in zip(slopes.items(), grads, strict=True):
+            np.testing.assert_allclose(grad.numpy(), value, rtol=1e-10, atol=1e-10, err_msg=name)
 
-    loss = sum((o * torch.from_numpy(w)).sum() for o, w in zip([*outputs, *finals], weights, strict=True))
-    grads = torch.autograd.grad(loss, list(leaves.values()))
-    for (name, value), grad in zip(oracle.derivatives(numpy_loss, point).items(), grads, strict=True):
-        np.testing.assert_allclose(grad.numpy(), value, rtol=1e-10, atol=1e-10, err_msg=name)
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_clamped_gradients_equal_those_found_by_hand(kind: str, kernel: str) -> None:
+    bound = 0.03
+    module = KINDS[kind](2, 3, dtype=torch.float64, clip_grad_state=bound)
+    with torch.no_grad():
+        for param in module.parameters():
+            param.copy_(torch.randn(param.shape, dtype=torch.float64))
+    x = torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
+    states = [torch.randn(1, w, dtype=torch.float64, requires_grad=True) for w in module.recurrence.widths(3, 0)]
+    grad = torch.randn(5, 3, dtype=torch.float64)
+    output, _ = module(x, as_hx(states))
+    params = {name: getattr(module, full) for name, full in module._layers[0].items()}
+    found = torch.autograd.grad(output, [x, *states, *params.values()], grad)
+    values = {name: param.detach().numpy() for name, param in params.items()}
+    before = tuple(s[0].detach().numpy() for s in states)
+    expected = oracle.clamped_gradients(kind, x.detach().numpy(), before, values, grad.numpy(), bound)
+    free = oracle.clamped_gradients(kind, x.detach().numpy(), before, values, grad.numpy(), np.inf)
+    assert not np.allclose(expected["weight_hh"], free["weight_hh"]), "nothing was clamped"
+    names = ["x", *(f"state{i}" for i in range(len(states))), *params]
+    for name, value in zip(names, found, strict=True):
+        right = expected[name][None] if name.startswith("state") else expected[name]
+        np.testing.assert_allclose(value.numpy(), right, rtol=1e-10, atol=1e-10, err_msg=name)
 
 
 def test_every_recurrence_has_both_kernels() -> None:

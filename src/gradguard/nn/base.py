@@ -5,6 +5,8 @@ Shape legend: N = rows of all steps, B = batch, L = layers times directions, I =
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +15,7 @@ from torch.nn.functional import dropout
 
 from gradguard.nn import checks
 from gradguard.nn.doors import run
+from gradguard.nn.options import Options, checked, noise
 from gradguard.nn.recurrence import AbstractRecurrence, wide
 from gradguard.nn.sequence import Form, rows_of
 
@@ -23,7 +26,7 @@ class AllStates(NamedTuple):
     Attributes:
         h: hidden states; before dropout, and before two directions are joined. Those of the last layer may share memory
             with the output.
-        c: cell states.
+        c: cell states; empty where a cell has none.
     """
 
     h: tuple[Any, ...]
@@ -50,6 +53,7 @@ class AbstractRecurrent(nn.Module):
         proj_size: int = 0,
         device: Any = None,
         dtype: Any = None,
+        options: Options | None = None,
     ) -> None:
         super().__init__()
         who = type(self).__name__
@@ -57,23 +61,30 @@ class AbstractRecurrent(nn.Module):
         checks.flags(who, bias=bias, batch_first=batch_first)
         checks.dropout(who, dropout, num_layers)
         checks.projection(who, proj_size, hidden_size)
-        self.recurrence = recurrence
+        self.settings, in_recurrence = checked(who, recurrence, dict(options or {}))
+        self.recurrence = replace(recurrence, **in_recurrence)
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.dropout = bias, batch_first, float(dropout)
         self.bidirectional, self.proj_size = bidirectional, proj_size
         self._widths = recurrence.widths(hidden_size, proj_size)
         directions = ("", "_reverse") if bidirectional else ("",)
         self._layers: list[dict[str, str]] = []  # of each layer and direction: names within it, names within the module
+        self._residuals: list[str] = []  # of each layer: the projection of its input, or ""
+        out = self._widths[0] * len(directions)
         for layer in range(num_layers):
-            width = input_size if layer == 0 else self._widths[0] * len(directions)
+            width = input_size if layer == 0 else out
             for direction in directions:
                 shapes = recurrence.shapes(width, hidden_size, proj_size, bias=bias)
                 self._layers.append({name: f"{name}_l{layer}{direction}" for name in shapes})
                 for name, shape in shapes.items():
-                    self.register_parameter(
-                        f"{name}_l{layer}{direction}", nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
-                    )
+                    self._register(f"{name}_l{layer}{direction}", shape, device, dtype)
+            self._residuals.append(f"weight_res_l{layer}" if self.settings.residual and width != out else "")
+            if self._residuals[-1]:
+                self._register(self._residuals[-1], (out, width), device, dtype)
         self.reset_parameters()
+
+    def _register(self, name: str, shape: tuple[int, ...], device: Any, dtype: Any) -> None:
+        self.register_parameter(name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
 
     @property
     def all_weights(self) -> list[list[Tensor]]:
@@ -85,6 +96,8 @@ class AbstractRecurrent(nn.Module):
         for names in self._layers:
             for name, full in names.items():
                 self.recurrence.fill_(name, getattr(self, full), self.hidden_size)
+        for full in filter(None, self._residuals):
+            self.recurrence.fill_("weight_res", getattr(self, full), self.hidden_size)
 
     def flatten_parameters(self) -> None:
         """Do nothing: it is there because loops written for ``torch.nn.LSTM`` call it."""
@@ -109,31 +122,29 @@ class AbstractRecurrent(nn.Module):
         checks.sequence(self, input)
         rows, form = rows_of(input, batch_first=self.batch_first)
         layers = [{name: getattr(self, full) for name, full in names.items()} for names in self._layers]
-        checks.rows(self, rows, layers[0]["weight_ih"])
+        residuals = [getattr(self, name) if name else None for name in self._residuals]
+        checks.rows(self, rows, layers[0]["weight_hh"])
+        layers = [self.recurrence.effective(params) for params in layers]
         amp = checks.autocast_dtype(rows)
         if amp is not None:
             rows, layers = rows.to(amp), [_weights_cast(params, amp) for params in layers]
         states = self._states(rows, hx, form)
-        batch_sizes = None if form.packed is None else form.packed.batch_sizes
         directions, seen, finals = 2 if self.bidirectional else 1, [], []
         for layer in range(self.num_layers):
-            outputs = []
+            into, outputs = self._input(rows, form), []
             for k in range(layer * directions, (layer + 1) * directions):
-                sequences, last = run(
-                    self.recurrence,
-                    rows,
-                    [state[k] for state in states],
-                    layers[k],
-                    batch_sizes=batch_sizes,
-                    reverse=k % directions == 1,
-                )
+                sequences, last = self._run(into, [state[k] for state in states], layers[k], form, k % directions == 1)
                 outputs.append(sequences[0])
                 finals.append(last)
                 if return_states:
                     seen.append(sequences)
-            rows = outputs[0] if directions == 1 else torch.cat(outputs, dim=1)
+            out = outputs[0] if directions == 1 else torch.cat(outputs, dim=1)
             if self.dropout and self.training and layer < self.num_layers - 1:
-                rows = dropout(rows, self.dropout)
+                out = dropout(out, self.dropout)
+            if self.settings.residual:
+                project = residuals[layer]
+                out = out + (rows if project is None else nn.functional.linear(rows, project.to(rows.dtype)))
+            rows = out
         narrow = None if amp is not None else rows.dtype
         last_states = tuple(_cast(form.leave(torch.stack(each)), narrow) for each in zip(*finals, strict=True))
         output = form.restore(rows), last_states if len(last_states) > 1 else last_states[0]
@@ -141,6 +152,24 @@ class AbstractRecurrent(nn.Module):
             return output
         every = (tuple(form.restore(_cast(rows, narrow)) for rows in each) for each in zip(*seen, strict=True))
         return *output, AllStates(*every)
+
+    def _input(self, rows: Tensor, form: Form) -> Tensor:
+        """What a layer is given: with variational dropout, one mask for all steps of a sequence."""
+        if not (self.training and self.settings.variational_dropout):
+            return rows
+        factors = dropout(rows.new_ones(form.batch, rows.shape[1]), self.settings.variational_dropout)
+        return rows * form.of_rows(factors)
+
+    def _run(
+        self, rows: Tensor, states: list[Tensor], params: dict[str, Tensor], form: Form, reverse: bool
+    ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """Run one layer in one direction."""
+        drawn = {}
+        if self.training:
+            if self.settings.weight_dropout:
+                params = params | {"weight_hh": dropout(params["weight_hh"], self.settings.weight_dropout)}
+            drawn = noise(self.recurrence, self.settings, rows.shape[0], states)
+        return run(self.recurrence, rows, states, params | drawn, batch_sizes=form.batch_sizes, reverse=reverse)
 
     def _states(self, rows: Tensor, hx: Any, form: Form) -> list[Tensor]:
         dtypes = [rows.dtype, *(wide(rows.dtype) for _ in self._widths[1:])]
@@ -163,11 +192,14 @@ class AbstractRecurrent(nn.Module):
             "bidirectional": False,
         }
         parts += [f"{name}={value}" for name, usual in plain.items() if (value := getattr(self, name)) != usual]
-        return ", ".join(parts + self.recurrence.described())
+        usual_settings = type(self.settings)()._asdict()
+        options = [f"{n}={v}" for n, v in self.settings._asdict().items() if v != usual_settings[n]]
+        return ", ".join(parts + self.recurrence.described() + options)
 
 
 def _weights_cast(params: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    return {name: value.to(dtype) if name.startswith("weight_") else value for name, value in params.items()}
+    """Cast the matrices, which are all that a product is taken with."""
+    return {name: value.to(dtype) if value.dim() > 1 else value for name, value in params.items()}
 
 
 def _cast(t: Tensor, dtype: torch.dtype | None) -> Tensor:

@@ -65,6 +65,7 @@ class AbstractCell(nn.Module):
         else:
             given = list(hx) if len(self._widths) > 1 else [hx]
             given = given if batched else [state.unsqueeze(0) for state in given]
+        params = self.recurrence.effective(params)
         dtypes = [state.dtype for state in given]
         states = [given[0], *(state.to(wide(state.dtype)) for state in given[1:])]
         new = [s.to(dtype) for s, dtype in zip(self.recurrence.step(x, *states, **params), dtypes, strict=True)]

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from torch import Tensor
 
 from gradguard.arguments import number
 from gradguard.functional import recurrence
 from gradguard.nn.lstm import AbstractLSTM, AbstractLSTMCell, AbstractLSTMRecurrence
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from gradguard.nn.options import Options
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ class AbstractNormedLSTM(AbstractLSTM):
         *,
         forget_bias: float | None = 1.0,
         eps: float = 1e-5,
+        **options: Unpack[Options],
     ) -> None:
         super().__init__(
             self.kind(forget_bias, eps),
@@ -63,6 +69,7 @@ class AbstractNormedLSTM(AbstractLSTM):
             proj_size,
             device,
             dtype,
+            options,
         )
 
 
@@ -124,6 +131,7 @@ class LayerNormLSTM(AbstractNormedLSTM):
         dtype: of the parameters.
         forget_bias: what the biases of each forget gate add up to at first; None for torch's random ones.
         eps: added to the variances, > 0.
+        options: of the family, see :class:`gradguard.nn.Options`.
 
     Raises:
         ValueError: an argument out of range.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, final
 
 from torch import Tensor, nn
 
@@ -14,7 +14,12 @@ from gradguard.gates import Gates
 from gradguard.nn.base import AbstractRecurrent
 from gradguard.nn.cell import AbstractCell
 from gradguard.nn.recurrence import AbstractRecurrence
-from gradguard.nn.weights import take_over
+from gradguard.nn.weights import SHARED, take_over
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from gradguard.nn.options import Options
 
 Layers = TypeVar("Layers", bound="AbstractLSTM")
 Cell = TypeVar("Cell", bound="AbstractLSTMCell")
@@ -86,11 +91,7 @@ class AbstractLSTM(AbstractRecurrent):
 
         Host sync: none. Mutates: nothing; no random numbers are drawn.
         """
-        names = ("num_layers", "bias", "batch_first", "bidirectional", "proj_size")
-        options = {name: getattr(lstm, name, None) for name in names}
-        new = take_over(cls, lstm, nn.LSTM, options, settings)
-        new.dropout = lstm.dropout
-        return new
+        return take_over(cls, lstm, nn.LSTM, (*SHARED, "proj_size"), settings)
 
 
 class AbstractLSTMCell(AbstractCell):
@@ -99,7 +100,7 @@ class AbstractLSTMCell(AbstractCell):
     @classmethod
     def from_torch(cls: type[Cell], cell: nn.LSTMCell, **settings: Any) -> Cell:
         """Make one with the sizes and weights of a ``torch.nn.LSTMCell``; as :meth:`LSTM.from_torch`."""
-        return take_over(cls, cell, nn.LSTMCell, {"bias": getattr(cell, "bias", None)}, settings)
+        return take_over(cls, cell, nn.LSTMCell, ("bias",), settings)
 
 
 @final
@@ -129,6 +130,7 @@ class LSTM(AbstractLSTM):
         dtype: of the parameters.
         forget_bias: what the biases of each forget gate, ``bias_ih + bias_hh``, add up to at first; None for torch's
             random ones.
+        options: of the family, see :class:`gradguard.nn.Options`.
 
     Raises:
         ValueError: an argument out of range.
@@ -160,6 +162,7 @@ class LSTM(AbstractLSTM):
         dtype: Any = None,
         *,
         forget_bias: float | None = 1.0,
+        **options: Unpack[Options],
     ) -> None:
         super().__init__(
             LSTMRecurrence(forget_bias),
@@ -173,6 +176,7 @@ class LSTM(AbstractLSTM):
             proj_size,
             device,
             dtype,
+            options,
         )
 
 

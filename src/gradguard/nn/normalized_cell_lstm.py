@@ -50,6 +50,7 @@ class NormalizedCellLSTM(AbstractNormedLSTM):
         dtype: of the parameters.
         forget_bias: what the biases of each forget gate add up to at first; None for torch's random ones.
         eps: added to the variances, > 0.
+        options: of the family, see :class:`gradguard.nn.Options`.
 
     Raises:
         ValueError: an argument out of range.

@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
+import ast
 import math
 from abc import ABC, abstractmethod
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from gradguard.arguments import number
+from gradguard.functional.recurrence.parts import wide as wide
 from gradguard.gates import Gates
 
 
+@dataclass(frozen=True, kw_only=True)
 class AbstractRecurrence(ABC):
     """A cell: its parameters, its states and one step. Subclasses are frozen dataclasses of the cell's settings.
 
     A setting that only new weights depend on has ``metadata={"initial": True}``.
 
+    Args:
+        zoneout: which share of each state stays as it was.
+        clip_grad_state: bound of the gradient that goes from a step to the h before it.
+
     Attributes:
         name: in the table of kernels.
         gates: the blocks of its weights, for initialisers.
+        lacks: options of the family that the cell does not have, and why.
         spec: name and settings in one line, which is all that an operator in a graph knows of it.
     """
 
+    zoneout: float | tuple[float, ...] = 0.0
+    clip_grad_state: float | None = None
+    spec: str = field(init=False, repr=False, compare=False)
+
     name: ClassVar[str]
     gates: ClassVar[Gates]
+    lacks: ClassVar[Mapping[str, str]] = {}
     named: ClassVar[dict[str, type[AbstractRecurrence]]] = {}
-    spec: str
 
     def __init_subclass__(cls) -> None:
         """Note the class by its name."""
@@ -38,17 +50,26 @@ class AbstractRecurrence(ABC):
 
     def __post_init__(self) -> None:
         """Write the spec now: while a graph is captured, a number in it would be taken for a variable."""
-        settings = [f.name for f in fields(self) if not f.metadata.get("initial")]  # type: ignore[arg-type]
-        for name in settings:
-            object.__setattr__(self, name, number(self.name, name, getattr(self, name)))
-        object.__setattr__(self, "spec", " ".join([self.name, *(f"{n}={getattr(self, n)!r}" for n in settings)]))
+        settings = [f for f in fields(self) if f.init and not f.metadata.get("initial")]
+        for f in settings:
+            if f.type == "float":
+                object.__setattr__(self, f.name, number(self.name, f.name, getattr(self, f.name)))
+        values = [(f.name, value) for f in settings if (value := getattr(self, f.name)) != f.default]
+        written = (f"{name}={value!r}".replace(" ", "") for name, value in values)
+        object.__setattr__(self, "spec", " ".join([self.name, *written]))
 
     @staticmethod
     def from_spec(spec: str) -> AbstractRecurrence:
         """Read a spec. What concerns new weights alone is not in it."""
         name, *settings = spec.split(" ")
         pairs = (setting.split("=") for setting in settings)
-        return AbstractRecurrence.named[name](**{key: float(value) for key, value in pairs})
+        return AbstractRecurrence.named[name](**{key: ast.literal_eval(value) for key, value in pairs})
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The zoneout of each state."""
+        states = len(self.widths(1, 0))
+        return self.zoneout if isinstance(self.zoneout, tuple) else (self.zoneout,) * states
 
     @abstractmethod
     def shapes(self, input_size: int, hidden_size: int, proj_size: int, *, bias: bool) -> dict[str, tuple[int, ...]]:
@@ -64,7 +85,14 @@ class AbstractRecurrence(ABC):
 
     @abstractmethod
     def step(self, x: Tensor, *states: Tensor, **params: Tensor) -> tuple[Tensor, ...]:
-        """Take one step in plain differentiable torch: the new states."""
+        """Take one step in plain differentiable torch: the new states.
+
+        A ``drop_h``, [B, P], among the parameters multiplies the h that enters the products.
+        """
+
+    def effective(self, params: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Give the parameters that a pass computes with, from those that are stored."""
+        return params
 
     def fill_(self, name: str, param: Tensor, hidden_size: int) -> None:
         """Fill a new parameter: weights and biases as ``nn.LSTM`` does, the gain of a norm with 1, its shift with 0."""
@@ -77,11 +105,7 @@ class AbstractRecurrence(ABC):
             nn.init.uniform_(param, -bound, bound)
 
     def described(self) -> list[str]:
-        """Settings that are not the default, as they were written."""
-        values = {f.name: (getattr(self, f.name), f.default) for f in fields(self)}  # type: ignore[arg-type]
+        """Settings that are not the default, as they were written; those of the family last."""
+        own = sorted((f for f in fields(self) if f.init), key=lambda f: f.kw_only is True)
+        values = {f.name: (getattr(self, f.name), f.default) for f in own}
         return [f"{name}={value!r}" for name, (value, usual) in values.items() if value != usual]
-
-
-def wide(dtype: torch.dtype) -> torch.dtype:
-    """The dtype of cell states and statistics: float32 for what is narrower."""
-    return torch.float64 if dtype == torch.float64 else torch.float32

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
@@ -30,6 +31,20 @@ class Form(NamedTuple):
     batched: bool = True
     batch_first: bool = False
     packed: PackedSequence | None = None
+
+    @property
+    def batch_sizes(self) -> Tensor | None:
+        """Rows of each step, on the host, of a packed sequence."""
+        return None if self.packed is None else self.packed.batch_sizes
+
+    def of_rows(self, each_BS: Tensor) -> Tensor:
+        """Repeat what there is of each sequence, in the order of the rows, for all steps, [N, S]."""
+        sizes = self.batch_sizes
+        if sizes is None:
+            return each_BS.repeat(self.steps, 1)
+        rows = self.packed.data.shape[0] if self.packed is not None else 0
+        starts = torch.repeat_interleave(sizes.cumsum(0) - sizes, sizes, output_size=rows)
+        return each_BS.index_select(0, (torch.arange(rows) - starts).to(each_BS.device))
 
     def restore(self, rows_NS: Tensor) -> SequenceLike:
         """Put rows of all steps into that form."""

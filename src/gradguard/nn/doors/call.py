@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 from gradguard.nn.kernels import choose
-from gradguard.nn.kernels.base import Layer, Outcome
+from gradguard.nn.kernels.base import Layer, Noise, Outcome
 from gradguard.nn.kernels.reference import run
 from gradguard.nn.order import order_of
 from gradguard.nn.recurrence import AbstractRecurrence
+
+MASKS = ("drop_", "zone_")
 
 
 class Call(NamedTuple):
@@ -25,7 +27,7 @@ class Call(NamedTuple):
 
     Attributes:
         recurrence: the cell and its settings.
-        names: of the parameters.
+        names: of the parameters, and of masks that were drawn for this pass.
         batch: B.
         batch_sizes: of a packed sequence, on the host.
         reverse: whether the last step comes first.
@@ -47,11 +49,20 @@ class Call(NamedTuple):
         """How many tensors it is given: x, the states, the parameters."""
         return 1 + self.states + len(self.names)
 
+    @property
+    def drawn(self) -> bool:
+        """Whether masks are among the tensors."""
+        return any(name.startswith(MASKS) for name in self.names)
+
     def layer(self, tensors: Sequence[Tensor]) -> Layer:
-        """Sort x, the states and the parameters into a layer."""
-        x, states, params = tensors[0], tensors[1 : 1 + self.states], tensors[1 + self.states :]
+        """Sort x, the states, the parameters and the masks into a layer."""
+        x, states = tensors[0], tuple(tensors[1 : 1 + self.states])
+        params = dict(zip(self.names, tensors[1 + self.states :], strict=True))
+        masks = {name: params.pop(name) for name in self.names if name.startswith(MASKS)}
+        zones = tuple(masks.get(f"zone_{i}", rate or None) for i, rate in enumerate(self.recurrence.rates))
+        noise = Noise(masks.get("drop_h"), zones, self.recurrence.clip_grad_state)
         order = order_of(x.shape[0], self.batch, self.batch_sizes, reverse=self.reverse)
-        return Layer(self.recurrence, x, tuple(states), dict(zip(self.names, params, strict=True)), order)
+        return Layer(self.recurrence, x, states, params, order, noise)
 
     def reference(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Each state at every step, and each after the last: differentiable in every way."""
@@ -96,7 +107,7 @@ def backward(
     every = [next(rest) if given else None for given in asked.given]
     with without_autocast(layer.x.device.type):
         kernel = choose(call.recurrence.name, layer.x.device)(layer)
-        if kernel.saves and not outcome.saved:  # as of a graph that was captured where nothing wanted a gradient
+        if not outcome.saved and kernel.saved():  # as of a graph that was captured where nothing wanted a gradient
             outcome = kernel.forward(save=True)
         found = kernel.backward(outcome, every[:n], every[n:], names)
     in_order = [found.x, *found.states, *(found.params.get(name) for name in call.names)]

@@ -60,7 +60,7 @@ class Run(Function):
         """Make V batches of B one batch of V * B; or, if weights differ, run the reference."""
         save = save or torch.is_grad_enabled()  # which of them wants a gradient can't be seen from above
         dims, n = in_dims[2:], call.states
-        if call.batch_sizes is not None or any(dim is not None for dim in dims[1 + n :]):
+        if call.batch_sizes is not None or call.drawn or any(dim is not None for dim in dims[1 + n :]):
             outputs = torch.vmap(call.reference, dims, randomness="error")(*tensors)
             return outputs, (0,) * len(outputs)
         fold = Fold(info.batch_size, call.batch)

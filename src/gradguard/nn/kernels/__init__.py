@@ -10,15 +10,19 @@ import os
 import torch
 
 from gradguard.nn.kernels.base import AbstractKernel
+from gradguard.nn.kernels.gru import EagerGRU
 from gradguard.nn.kernels.layer_norm_lstm import EagerLayerNormLSTM, EagerNormalizedCellLSTM
 from gradguard.nn.kernels.lstm import EagerLSTM
 from gradguard.nn.kernels.reference import Reference
+from gradguard.nn.kernels.rnn import EagerRNN
 
 # By the name of the recurrence, then of the kernel.
 KERNELS: dict[str, dict[str, type[AbstractKernel]]] = {
     "lstm": {"reference": Reference, "eager": EagerLSTM},
     "layer_norm_lstm": {"reference": Reference, "eager": EagerLayerNormLSTM},
     "normalized_cell_lstm": {"reference": Reference, "eager": EagerNormalizedCellLSTM},
+    "rnn": {"reference": Reference, "eager": EagerRNN},
+    "gru": {"reference": Reference, "eager": EagerGRU},
 }
 
 

@@ -6,13 +6,33 @@ Shape legend: N = rows of all steps, B = batch, I = input, S = width of a state.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import ClassVar, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from gradguard.nn.order import Order
 from gradguard.nn.recurrence import AbstractRecurrence
+
+
+class Noise(NamedTuple):
+    """What the options of the family do within a recurrence.
+
+    Attributes:
+        drop_h: [B, P], by which the h that enters the products is multiplied; None for 1.
+        zones: of each state, which share stays as it was: [N, S], one number for all, or None for none of it.
+        clip: bound of the gradient that goes from a step to the h before it; None for none.
+    """
+
+    drop_h: Tensor | None = None
+    zones: tuple[Tensor | float | None, ...] = (None, None)
+    clip: float | None = None
+
+
+def shares_of_steps(zones: Sequence[Tensor | float | None], order: Order) -> Iterator[tuple[Any, ...]]:
+    """For each step, in the order in which they come, which share of each state stays."""
+    steps = len(order.sizes)
+    return zip(*(order.parts(z) if isinstance(z, Tensor) else (z,) * steps for z in zones), strict=True)
 
 
 class Layer(NamedTuple):
@@ -25,6 +45,7 @@ class Layer(NamedTuple):
             float32 or wider.
         params: by the names of :meth:`AbstractRecurrence.shapes`.
         order: which rows belong to which step.
+        noise: what the options of the family do.
     """
 
     recurrence: AbstractRecurrence
@@ -32,6 +53,7 @@ class Layer(NamedTuple):
     states: tuple[Tensor, ...]
     params: Mapping[str, Tensor]
     order: Order
+    noise: Noise = Noise()
 
 
 class Outcome(NamedTuple):
@@ -55,13 +77,7 @@ class Gradients(NamedTuple):
 
 
 class AbstractKernel(ABC):
-    """A way to compute a recurrence, made for one pass over one layer; it leaves what it is given as it is.
-
-    Attributes:
-        saves: whether its backward pass needs what its forward pass saves.
-    """
-
-    saves: ClassVar[bool] = True
+    """A way to compute a recurrence, made for one pass over one layer; it leaves what it is given as it is."""
 
     def __init__(self, layer: Layer) -> None:
         self.layer = layer

@@ -14,6 +14,8 @@ Shape legend: b = rows of a step, n = rows of some steps, N = rows of all steps,
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import count
 from typing import NamedTuple
 
 import torch
@@ -22,21 +24,26 @@ from torch import Tensor
 from gradguard.nn.order import Order
 
 
-class GateParts(NamedTuple):
-    """Views of each step's gates, in the order in which the steps come."""
+class ForwardStep(NamedTuple):
+    """What the forward pass of one step reads and writes."""
 
-    i_f: tuple[Tensor, ...]
-    i: tuple[Tensor, ...]
-    f: tuple[Tensor, ...]
-    g: tuple[Tensor, ...]
-    o: tuple[Tensor, ...]
+    number: int
+    z: Tensor  # the sums that go into the gates, over which the gates are written, [b, G]
+    i_f: Tensor  # parts of it
+    i: Tensor
+    f: Tensor
+    g: Tensor
+    o: Tensor
+    tanh: Tensor  # written: the tanh that leaves the cell, [b, H]
+    m: Tensor  # written: o * tanh, [b, H]
 
 
-def gate_parts(gates_NG: Tensor, order: Order) -> GateParts:
-    """Cut the gates of all steps into views."""
-    n = gates_NG.shape[1] // 4
+def forward_steps(gates_NG: Tensor, tanh_NH: Tensor, m_NH: Tensor, order: Order) -> Iterator[ForwardStep]:
+    """Cut what all steps write into views of each, in the order in which they come."""
+    n = tanh_NH.shape[1]
     bounds = (0, 2 * n), (0, n), (n, 2 * n), (2 * n, 3 * n), (3 * n, 4 * n)
-    return GateParts(*(order.parts(gates_NG[:, low:high]) for low, high in bounds))
+    views = gates_NG, *(gates_NG[:, low:high] for low, high in bounds), tanh_NH, m_NH
+    return map(ForwardStep, count(), *map(order.parts, views))
 
 
 class Factors(NamedTuple):
@@ -51,8 +58,6 @@ class Factors(NamedTuple):
 class BackStep(NamedTuple):
     """What the backward pass of one step reads, and writes (views of it); the factors last."""
 
-    into_h: Tensor | None  # gradient that comes into h at this step from outside
-    into_c: Tensor | None
     d_z: Tensor  # written: gradient of the sums of all gates, [b, G]
     d_cell: Tensor  # of those of i, f and g in it, [b, 3, H]
     d_out: Tensor  # of that of o, [b, H]

@@ -1,9 +1,4 @@
-"""The loops of the LSTM family in ATen calls, with the backward pass by hand.
-
-What does not depend on the recurrence is done for many steps at once: the product with the input, the derivatives of
-the gates, the gradients of the weights. What is left of a step are two matrix products, one each way, and a dozen
-pointwise calls. The backward pass goes by chunks of steps that a cache holds, so that what is needed on the way is
-written to the same memory again and again: fresh memory has its price.
+"""The LSTM family in ATen calls, with the backward pass by hand.
 
 Shape legend: N = rows of all steps, n = rows of a chunk, b = rows of a step, B = batch, H = hidden, P = width of h,
 G = 4 * H (gates i, f, g, o).
@@ -18,203 +13,145 @@ from typing import final
 import torch
 from torch import Tensor
 
-from gradguard.nn.kernels.base import AbstractKernel, Gradients, Outcome
-from gradguard.nn.kernels.gates import BackStep, gate_parts, gradient_factors
+from gradguard.nn.kernels.eager import AbstractEager, Before, Steps
+from gradguard.nn.kernels.gates import BackStep, ForwardStep, forward_steps, gradient_factors
 from gradguard.nn.kernels.products import add_product, bias_sum, write_product
-from gradguard.nn.order import Chunk, resized
-
-ENTRIES = 2**19  # of a chunk's gates
+from gradguard.nn.order import Chunk
 
 
-class AbstractEagerLSTM(AbstractKernel):
-    """The family's two loops. A subclass says how h enters the gates and how c leaves the cell, and back.
-
-    Steps are numbered in the order in which they come, within a chunk from 0 on.
-    """
+class AbstractEagerLSTM(AbstractEager):
+    """A subclass says how h enters the gates and how c leaves the cell, and back."""
 
     @abstractmethod
-    def start(self) -> Tensor:
+    def begin(self) -> Tensor:
         """Begin a forward pass: what x and the biases add to the gates at all steps, [N, G], which is written over."""
 
     @abstractmethod
-    def enter(self, step: int, z_bG: Tensor, h_bP: Tensor) -> None:
+    def enter(self, own: ForwardStep, h_bP: Tensor) -> None:
         """Add to the gates of a step what the h before it gives."""
 
     @abstractmethod
-    def leave(self, step: int, c_bH: Tensor, tanh_bH: Tensor) -> None:
+    def leave(self, own: ForwardStep, c_bH: Tensor) -> None:
         """Write the tanh that leaves the cell; c is f * c_before + i * g, and afterwards what is carried on."""
 
     @abstractmethod
-    def kept(self) -> list[Tensor]:
-        """What the backward pass wants beside the gates and the tanh."""
+    def begin_back(self, kept: list[Tensor], fresh: list[Tensor], chunk: Chunk) -> None:
+        """Begin the backward pass of a chunk, with what was kept beside the gates and the tanh."""
 
     @abstractmethod
-    def start_back(self, outcome: Outcome, chunk: Chunk) -> None:
-        """Begin the backward pass of a chunk."""
-
-    @abstractmethod
-    def leave_back(self, step: int, d_c: Tensor, d_m: Tensor, through: Tensor) -> Tensor:
+    def leave_back(self, number: int, d_c: Tensor, d_m: Tensor, through: Tensor) -> Tensor:
         """Gradient of f * c_before + i * g: from that of the c carried on, and d_m * through, that before the tanh."""
 
     @abstractmethod
-    def enter_back(self, step: int, d_z: Tensor, d_h: Tensor) -> None:
+    def enter_back(self, number: int, d_z: Tensor, d_h: Tensor) -> None:
         """Write the gradient of the h before a step, from that of the step's gates."""
 
     @abstractmethod
-    def finish_back(self, d_nG: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """End a chunk: gradients of W_ih x and W_hh h, and of the parameters behind them, from those of the gates."""
+    def of_products(self, d_nG: Tensor) -> tuple[Tensor, Tensor]:
+        """End a chunk: gradients of W_ih x and W_hh h, from those of the gates; add up those of what is between."""
 
-    def saved(self) -> list[Tensor]:
+    def start(self) -> Steps:
+        """Take the products with x; room for the tanh, and for what leaves the cell."""
+        _, x, (_, c0), params, order, _ = self.layer
+        self.gates_NG, self.project = self.begin(), params.get("weight_hr")
+        self.tanh_NH = c0.new_empty(len(x), c0.shape[1])
+        m_NH = self.fresh[0] if self.project is None else x.new_empty(self.tanh_NH.shape)
+        return forward_steps(self.gates_NG, self.tanh_NH, m_NH, order)
+
+    def step(self, own: ForwardStep, h: Tensor, old: Sequence[Tensor], new: Sequence[Tensor]) -> None:
+        """Take a step."""
+        self.enter(own, h)
+        own.i_f.sigmoid_()
+        own.g.tanh_()
+        own.o.sigmoid_()
+        torch.mul(own.f, old[1], out=new[1]).addcmul_(own.i, own.g)
+        self.leave(own, new[1])
+        torch.mul(own.o, own.tanh, out=own.m)
+        if self.project is not None:
+            write_product(new[0], own.m, self.project.t())
+
+    def kept(self) -> list[Tensor]:
         """The gates, and the tanh that leaves the cell."""
+        return [self.gates_NG, self.tanh_NH]
+
+    def like_kept(self) -> list[Tensor]:
+        """The same."""
         rows, c = self.layer.x.shape[0], self.layer.states[1]
         return [c.new_empty(rows, 4 * c.shape[1]), c.new_empty(rows, c.shape[1])]
 
-    def forward(self, *, save: bool) -> Outcome:
-        """Run all steps."""
-        _, x, (h0, c0), params, order = self.layer
-        gates_NG, project = self.start(), params.get("weight_hr")
-        h_NP, c_NH = x.new_empty(len(x), h0.shape[1]), c0.new_empty(len(x), c0.shape[1])
-        tanh_NH, m_NH = torch.empty_like(c_NH), h_NP if project is None else x.new_empty(c_NH.shape)
-        steps = zip(*map(order.parts, (gates_NG, h_NP, c_NH, tanh_NH, m_NH)), *gate_parts(gates_NG, order), strict=True)
-        h, c, even = h0, c0, order.even
-        for step, (z, new_h, new_c, tanh, m, i_f, i, f, g, o) in enumerate(steps):
-            if not even:
-                h, c = resized(h, len(z), h0), resized(c, len(z), c0)
-            self.enter(step, z, h)
-            i_f.sigmoid_()
-            g.tanh_()
-            o.sigmoid_()
-            torch.mul(f, c, out=new_c).addcmul_(i, g)
-            self.leave(step, new_c, tanh)
-            torch.mul(o, tanh, out=m)
-            if project is not None:
-                write_product(new_h, m, project.t())
-            h, c = new_h, new_c
-        return Outcome([h_NP, c_NH], [gates_NG, tanh_NH, *self.kept()] if save else [])
+    def start_back(self, kept: list[Tensor], fresh: list[Tensor], before: Before, chunk: Chunk) -> Steps:
+        """Compute all that does not depend on the gradients."""
+        (self.gates_nG, self.tanh_nH), parts = kept[:2], chunk.order.parts
+        self.project = self.layer.params.get("weight_hr")
+        self.d_nG, width = torch.empty_like(self.gates_nG), self.layer.states[0].shape[1]
+        self.d_nP = None if self.project is None else self.tanh_nH.new_empty(len(self.tanh_nH), width)
+        d_n4H = self.d_nG.unflatten(1, (4, self.tanh_nH.shape[1]))
+        self.begin_back(kept[2:], fresh, chunk)
+        projected = (None,) * len(chunk.steps) if self.d_nP is None else parts(self.d_nP)
+        factors = map(parts, gradient_factors(self.gates_nG, self.tanh_nH, before.states[1]))
+        written = map(parts, (self.d_nG, d_n4H[:, :3], d_n4H[:, 3]))
+        return map(BackStep, *written, projected, *factors)
 
-    def backward(
-        self,
-        outcome: Outcome,
-        of_sequences: Sequence[Tensor | None],
-        of_finals: Sequence[Tensor | None],
-        needed: frozenset[str],
-    ) -> Gradients:
-        """Run all steps back, chunk by chunk."""
-        _, x, (h0, c0), params, order = self.layer
-        wide = c0.dtype
-        self.d_x = torch.empty_like(x) if "x" in needed else None
-        self.d_params = {name: torch.zeros_like(params[name], dtype=wide) for name in needed - {"x"}}
-        state = [
-            torch.zeros(s.shape, dtype=wide, device=x.device) if of is None else of.to(wide, copy=True)
-            for s, of in zip((h0, c0), of_finals, strict=True)
-        ]
-        before = [order.before(s, s0) for s, s0 in zip(outcome.sequences, (h0, c0), strict=True)]
-        for chunk in order.chunks(ENTRIES // (4 * c0.shape[1])):
-            steps = slice(chunk.steps.start, chunk.steps.stop)
-            h_before, c_before = (torch.cat(b[steps][:: -1 if order.reverse else 1]) for b in before)
-            d_nG, d_nP = self._chunk_back(outcome, chunk, c_before, of_sequences, state)
-            self._weights_back(outcome, chunk, h_before, d_nG, d_nP)
-        of_params = {name: grad.to(params[name].dtype) for name, grad in self.d_params.items()}
-        return Gradients(self.d_x, [state[0].to(h0.dtype), state[1]], of_params)
+    def step_back(self, number: int, own: BackStep, d: Sequence[Tensor]) -> None:
+        """Take a step back."""
+        d_h, d_c = d
+        d_m = d_h
+        if self.project is not None and own.d_projected is not None:
+            own.d_projected.copy_(d_h)
+            d_m = (d_h.to(self.project.dtype) @ self.project).to(d_h.dtype)
+        d_raw = self.leave_back(number, d_c, d_m, own.through)
+        torch.mul(own.of_cell, d_raw.unsqueeze(1), out=own.d_cell)
+        torch.mul(own.of_out, d_m, out=own.d_out)
+        torch.mul(d_raw, own.of_before, out=d_c)
+        self.enter_back(number, own.d_z, d_h)
 
-    def _chunk_back(
-        self,
-        outcome: Outcome,
-        chunk: Chunk,
-        c_before: Tensor,
-        of_sequences: Sequence[Tensor | None],
-        state: Sequence[Tensor],
-    ) -> tuple[Tensor, Tensor | None]:
-        """Run the steps of a chunk back: gradients of its gates, and of what comes out of the projection."""
-        gates_nG, tanh_nH = (s[chunk.rows] for s in outcome.saved[:2])
-        project, parts = self.layer.params.get("weight_hr"), chunk.order.parts
-        d_nG, (d_h, d_c) = torch.empty_like(gates_nG), state
-        d_nP = None if project is None else tanh_nH.new_empty(len(tanh_nH), d_h.shape[1])
-        d_n4H = d_nG.unflatten(1, (4, tanh_nH.shape[1]))
-        self.start_back(outcome, chunk)
-        none = (None,) * len(chunk.steps)
-        into = [none if s is None else parts(s[chunk.rows]) for s in of_sequences]
-        outputs = [*map(parts, (d_nG, d_n4H[:, :3], d_n4H[:, 3])), none if d_nP is None else parts(d_nP)]
-        factors = map(parts, gradient_factors(gates_nG, tanh_nH, c_before))
-        steps = [BackStep(*step) for step in zip(*into, *outputs, *factors, strict=True)]
-        even = self.layer.order.even
-        for number in range(len(steps) - 1, -1, -1):
-            step = steps[number]
-            rows = step.d_z.shape[0]
-            d_h_b, d_c_b = (d_h, d_c) if even else (d_h[:rows], d_c[:rows])
-            if step.into_h is not None:
-                d_h_b += step.into_h
-            if step.into_c is not None:
-                d_c_b += step.into_c
-            d_m = d_h_b
-            if project is not None and step.d_projected is not None:
-                step.d_projected.copy_(d_h_b)
-                d_m = (d_h_b.to(project.dtype) @ project).to(d_h.dtype)
-            d_raw = self.leave_back(number, d_c_b, d_m, step.through)
-            torch.mul(step.of_cell, d_raw.unsqueeze(1), out=step.d_cell)
-            torch.mul(step.of_out, d_m, out=step.d_out)
-            torch.mul(d_raw, step.of_before, out=d_c_b)
-            self.enter_back(number, step.d_z, d_h_b)
-        return d_nG, d_nP
-
-    def _weights_back(
-        self, outcome: Outcome, chunk: Chunk, h_before: Tensor, d_nG: Tensor, d_nP: Tensor | None
-    ) -> None:
-        """Add up what a chunk gives to the gradients of the parameters, and write those of its x."""
-        x, params, found = self.layer.x[chunk.rows], self.layer.params, self.d_params
-        of_x, of_h, behind = self.finish_back(d_nG)
-        of_x, of_h = of_x.to(x.dtype), of_h.to(x.dtype)
-        if "bias_ih" in found or "bias_hh" in found:
-            behind["bias_ih"] = behind["bias_hh"] = d_nG.sum(0)
-        for name in behind.keys() & found.keys():
-            found[name] += behind[name]
-        if "weight_ih" in found:
-            add_product(found["weight_ih"], of_x.t(), x)
-        if "weight_hh" in found:
-            add_product(found["weight_hh"], of_h.t(), h_before)
-        if "weight_hr" in found and d_nP is not None:
-            gates_nG, tanh_nH = (s[chunk.rows] for s in outcome.saved[:2])
-            m_nH = (gates_nG[:, -tanh_nH.shape[1] :] * tanh_nH).to(x.dtype)
-            add_product(found["weight_hr"], d_nP.to(x.dtype).t(), m_nH)
-        if self.d_x is not None:
-            write_product(self.d_x[chunk.rows], of_x, params["weight_ih"])
+    def finish_back(self, before: Before, chunk: Chunk) -> None:
+        """Add up the gradients of the parameters."""
+        x, params = self.layer.x[chunk.rows], self.layer.params
+        of_x, of_h = self.of_products(self.d_nG)
+        of_x = of_x.to(x.dtype)
+        if "bias_ih" in self.d_params or "bias_hh" in self.d_params:
+            total = self.d_nG.sum(0)
+            for name in self.d_params.keys() & {"bias_ih", "bias_hh"}:
+                self.d_params[name] += total
+        self.of_weight("weight_ih", of_x, x)
+        self.of_weight("weight_hh", of_h, before.h)
+        if self.d_nP is not None:
+            self.of_weight("weight_hr", self.d_nP, self.gates_nG[:, -self.tanh_nH.shape[1] :] * self.tanh_nH)
+        self.of_input(of_x, params["weight_ih"], chunk)
 
 
 @final
 class EagerLSTM(AbstractEagerLSTM):
     """The LSTM itself."""
 
-    def start(self) -> Tensor:
+    def begin(self) -> Tensor:
         """Take the product with x, and the biases."""
-        x, c, params = self.layer.x, self.layer.states[1], self.layer.params
-        bias = bias_sum(params, c.dtype)
+        x, params = self.layer.x, self.layer.params
+        bias = bias_sum(params, self.wide)
         self.weight_t = params["weight_hh"].t()
-        gates = (x @ params["weight_ih"].t()).to(c.dtype)
+        gates = (x @ params["weight_ih"].t()).to(self.wide)
         return gates if bias is None else gates.add_(bias)
 
-    def enter(self, step: int, z_bG: Tensor, h_bP: Tensor) -> None:
+    def enter(self, own: ForwardStep, h_bP: Tensor) -> None:
         """Add the product with h."""
-        add_product(z_bG, h_bP, self.weight_t)
+        add_product(own.z, h_bP, self.weight_t)
 
-    def leave(self, step: int, c_bH: Tensor, tanh_bH: Tensor) -> None:
+    def leave(self, own: ForwardStep, c_bH: Tensor) -> None:
         """Take the tanh of c."""
-        torch.tanh(c_bH, out=tanh_bH)
+        torch.tanh(c_bH, out=own.tanh)
 
-    def kept(self) -> list[Tensor]:
-        """Nothing more."""
-        return []
-
-    def start_back(self, outcome: Outcome, chunk: Chunk) -> None:
+    def begin_back(self, kept: list[Tensor], fresh: list[Tensor], chunk: Chunk) -> None:
         """Do nothing."""
 
-    def leave_back(self, step: int, d_c: Tensor, d_m: Tensor, through: Tensor) -> Tensor:
+    def leave_back(self, number: int, d_c: Tensor, d_m: Tensor, through: Tensor) -> Tensor:
         """Add what comes back through the tanh."""
         return d_c.addcmul_(d_m, through)
 
-    def enter_back(self, step: int, d_z: Tensor, d_h: Tensor) -> None:
+    def enter_back(self, number: int, d_z: Tensor, d_h: Tensor) -> None:
         """Go back through the product with h."""
-        write_product(d_h, d_z, self.layer.params["weight_hh"])
+        self.through_h(d_h, d_z, self.layer.params["weight_hh"])
 
-    def finish_back(self, d_nG: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def of_products(self, d_nG: Tensor) -> tuple[Tensor, Tensor]:
         """Both are the gates' own."""
-        return d_nG, d_nG, {}
+        return d_nG, d_nG

@@ -2,33 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import ClassVar, final
+from typing import Any, final
 
 import torch
 from torch import Tensor
 from torch._C import DispatchKey
 
 from gradguard.functional.recurrence import unroll
-from gradguard.nn.kernels.base import AbstractKernel, Gradients, Layer, Outcome
+from gradguard.nn.kernels.base import AbstractKernel, Gradients, Layer, Outcome, shares_of_steps
 
 
 def run(layer: Layer) -> tuple[list[Tensor], list[Tensor]]:
     """Each state at every step, and after the last one: differentiable in whatever way torch knows."""
-    recurrence, x, states, params, order = layer
+    recurrence, x, states, params, order, noise = layer
+    shares = shares_of_steps(noise.zones, order)
 
     def step(x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        return recurrence.step(x, *states, **params)
+        if noise.clip is not None:
+            states = clamp_gradient(states[0], noise.clip), *states[1:]
+        drop = {} if noise.drop_h is None else {"drop_h": noise.drop_h[: len(x)]}
+        new = recurrence.step(x, *states, **params, **drop)
+        triples = zip(new, states, next(shares), strict=True)
+        return tuple(state if zone is None else state + zone * (old - state) for state, old, zone in triples)
 
     return unroll(step, order.in_time(x), states, reverse=order.reverse)
+
+
+class ClampedGradient(torch.autograd.Function):
+    """The identity, whose gradient is clamped entry by entry."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, bound: float) -> Tensor:
+        """Give x."""
+        return x.view_as(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
+        """Keep the bound."""
+        ctx.bound = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        """Clamp it."""
+        return grad.clamp(-ctx.bound, ctx.bound), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+        """A tangent is left alone."""
+        return tangent.view_as(tangent)
+
+
+clamp_gradient: Callable[[Tensor, float], Tensor] = ClampedGradient.apply
 
 
 @final
 class Reference(AbstractKernel):
     """See the head of this file."""
-
-    saves: ClassVar[bool] = False
 
     def forward(self, *, save: bool) -> Outcome:
         """Run all steps."""
@@ -46,12 +79,12 @@ class Reference(AbstractKernel):
         needed: frozenset[str],
     ) -> Gradients:
         """Run it once more and ask autograd."""
-        recurrence, x, states, params, order = self.layer
+        recurrence, x, states, params, order, noise = self.layer
         with _recording():
             leaves = [t.detach().requires_grad_() for t in (x, *states, *params.values())]
             now, of_params = leaves[1 : 1 + len(states)], leaves[1 + len(states) :]
             named = dict(zip(params, of_params, strict=True))
-            sequences, finals = run(Layer(recurrence, leaves[0], tuple(now), named, order))
+            sequences, finals = run(Layer(recurrence, leaves[0], tuple(now), named, order, noise))
             pairs = zip([*sequences, *finals], [*of_sequences, *of_finals], strict=True)
             given = [(value, grad) for value, grad in pairs if grad is not None]
             grads = torch.autograd.grad(

@@ -1,0 +1,76 @@
+"""The plain recurrent network in ATen calls, with the backward pass by hand.
+
+With z the sum that goes in, dL/dz = dL/dh * (1 - h^2) for tanh, and dL/dh where h > 0 for ReLU: h itself says it.
+
+Shape legend: N = rows of all steps, n = rows of a chunk, b = rows of a step, H = hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, final
+
+import torch
+from torch import Tensor
+
+from gradguard.nn.kernels.eager import AbstractEager, Before, Steps
+from gradguard.nn.kernels.products import add_product, bias_sum
+from gradguard.nn.order import Chunk
+
+
+class _Back(NamedTuple):
+    """What a step back reads and writes, [b, H] each."""
+
+    factor: Tensor  # of dL/dh, for dL/dz
+    d_z: Tensor  # written
+
+
+@final
+class EagerRNN(AbstractEager):
+    """See the head of this file."""
+
+    blocks = 1
+
+    def start(self) -> Steps:
+        """Take the product with x, and the biases."""
+        params, bias = self.layer.params, bias_sum(self.layer.params, self.wide)
+        z = (self.layer.x @ params["weight_ih"].t()).to(self.wide)
+        self.weight_t = params["weight_hh"].t()
+        self.is_tanh = vars(self.layer.recurrence)["nonlinearity"] == "tanh"
+        return self.layer.order.parts(z if bias is None else z.add_(bias))
+
+    def step(self, own: Tensor, h: Tensor, old: Sequence[Tensor], new: Sequence[Tensor]) -> None:
+        """Take a step."""
+        add_product(own, h, self.weight_t)
+        if self.is_tanh:
+            torch.tanh(own, out=new[0])
+        else:
+            torch.clamp(own, min=0, out=new[0])
+
+    def kept(self) -> list[Tensor]:
+        """Nothing beside h."""
+        return []
+
+    def like_kept(self) -> list[Tensor]:
+        """Nothing."""
+        return []
+
+    def start_back(self, kept: list[Tensor], fresh: list[Tensor], before: Before, chunk: Chunk) -> Steps:
+        """Compute the derivatives of the nonlinearity."""
+        h = fresh[0].to(self.wide)
+        factor = 1 - h * h if vars(self.layer.recurrence)["nonlinearity"] == "tanh" else (h > 0).to(self.wide)
+        self.d_nH = torch.empty_like(h)
+        return map(_Back, *map(chunk.order.parts, (factor, self.d_nH)))
+
+    def step_back(self, number: int, own: _Back, d: Sequence[Tensor]) -> None:
+        """Take a step back."""
+        torch.mul(own.factor, d[0], out=own.d_z)
+        self.through_h(d[0], own.d_z, self.layer.params["weight_hh"])
+
+    def finish_back(self, before: Before, chunk: Chunk) -> None:
+        """Add up the gradients of the parameters."""
+        self.of_weight("weight_ih", self.d_nH, self.layer.x[chunk.rows])
+        self.of_weight("weight_hh", self.d_nH, before.h)
+        self.of_bias("bias_ih", self.d_nH)
+        self.of_bias("bias_hh", self.d_nH)
+        self.of_input(self.d_nH, self.layer.params["weight_ih"], chunk)

@@ -1,0 +1,13 @@
+"""Settings of modules that change their equations, and options of the family that a cell does not have."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from gradguard import nn as gnn
+from tests.contracts.recurrent import Kind
+
+VARIANTS: dict[str, Kind] = {
+    "RNN, ReLU": partial(gnn.RNN, nonlinearity="relu"),
+}
+LACKS: dict[str, tuple[str, ...]] = {}
