@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence
 
 from gradguard import nn as gnn
-from tests.contracts.recurrent import MODULES
+from tests.contracts.recurrent import MODULES, TORCH, projected
 
 X = torch.randn(5, 3, 4)
 S = torch.zeros(2, 3, 6)  # a state of two layers
@@ -40,6 +40,16 @@ CALLS: dict[str, tuple[Callable[[nn.Module], Any], str]] = {
     ),
     "state's device": (lambda m: m(X, (S.to("meta"), S)), r"needs hx\[0\] on the input's device cpu, got meta"),
     "packed, batch": (lambda m: m(PACKED, (S, S)), r"Expected hx\[0\] size \(2, 2, 6\), got \(2, 3, 6\)"),
+}
+CALLS_OF_ONE_STATE: dict[str, tuple[Callable[[nn.Module], Any], str]] = {
+    **{name: CALLS[name] for name in ("1-D", "4-D", "width", "dtype", "integers", "device")},
+    "layers": (lambda m: m(X, S[:1]), r"Expected hx size \(2, 3, 6\), got \(1, 3, 6\)"),
+    "2-D state": (lambda m: m(X, S[0]), r"For batched 3-D input, hx should also be 3-D"),
+    "3-D state": (lambda m: m(X[:, 0], S), r"For unbatched 2-D input, hx should also be 2-D"),
+    "h's dtype": (lambda m: m(X, S.double()), r"needs hx of the input's dtype torch.float32, got torch.float64"),
+    "state's device": (lambda m: m(X, S.to("meta")), r"needs hx on the input's device cpu, got meta"),
+    "packed, batch": (lambda m: m(PACKED, S), r"Expected hx size \(2, 2, 6\), got \(2, 3, 6\)"),
+    "proj_size": (lambda m: type(m)(4, 6, proj_size=2), r"has no proj_size: a projection is for LSTMs"),
 }
 # Where torch stumbles (an IndexError, an AttributeError) or goes on with what it should not.
 OURS_ALONE: dict[str, tuple[Callable[[nn.Module], Any], type[Exception], str]] = {
@@ -91,10 +101,19 @@ def refusal_of_torch(call: Callable[[], Any]) -> type[Exception]:
 
 
 @pytest.mark.parametrize("case", CALLS)
-@pytest.mark.parametrize("kind", MODULES)
+@pytest.mark.parametrize("kind", [kind for kind in MODULES if projected(MODULES[kind])])
 def test_calls(kind: str, case: str) -> None:
     call, message = CALLS[case]
     expected = refusal_of_torch(lambda: call(nn.LSTM(4, 6, 2)))
+    with pytest.raises(expected, match=f"{kind}.*{message}"):
+        call(MODULES[kind](4, 6, 2))
+
+
+@pytest.mark.parametrize("case", CALLS_OF_ONE_STATE)
+@pytest.mark.parametrize("kind", [kind for kind in MODULES if not projected(MODULES[kind])])
+def test_calls_of_cells_with_one_state(kind: str, case: str) -> None:
+    call, message = CALLS_OF_ONE_STATE[case]
+    expected = refusal_of_torch(lambda: call(TORCH.get(kind, nn.GRU)(4, 6, 2)))
     with pytest.raises(expected, match=f"{kind}.*{message}"):
         call(MODULES[kind](4, 6, 2))
 

@@ -12,10 +12,10 @@ from torch.nn.utils.rnn import pack_sequence
 
 from gradguard import GradGuardWarning
 from gradguard import nn as gnn
-from tests.contracts.recurrent import MODULES
+from tests.contracts.recurrent import MODULES, TORCH, as_hx, projected, states_of
+from tests.nn.kinds import CELLS
 
-CELLS = {"LSTMCell": gnn.LSTMCell, "LayerNormLSTMCell": gnn.LayerNormLSTMCell}
-CELLS |= {"NormalizedCellLSTMCell": gnn.NormalizedCellLSTMCell}
+LIKE_TORCH = ("LSTM", "LayerNormLSTM", "NormalizedCellLSTM")  # torch's weights are theirs, and theirs are four gates
 OPTIONS: list[dict[str, Any]] = [
     {},
     {"num_layers": 3, "dropout": 0.3},
@@ -23,19 +23,22 @@ OPTIONS: list[dict[str, Any]] = [
     {"bias": False},
     {"proj_size": 5, "num_layers": 2, "bidirectional": True},
 ]
+PAIRS = [("LSTM", options) for options in OPTIONS]
+PAIRS += [(kind, options) for kind in ("GRU", "RNN") for options in OPTIONS if "proj_size" not in options]
+PAIRS += [("RNN", {"nonlinearity": "relu", "num_layers": 2})]
 
 
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN:UserWarning")
-@pytest.mark.parametrize("options", OPTIONS)
-def test_float32_results_equal_those_of_torch(options: dict[str, Any]) -> None:
-    theirs = nn.LSTM(4, 16, **options).eval()
-    ours = gnn.LSTM.from_torch(theirs)
+@pytest.mark.parametrize(("kind", "options"), PAIRS)
+def test_float32_results_equal_those_of_torch(kind: str, options: dict[str, Any]) -> None:
+    theirs = TORCH.get(kind, nn.LSTM)(4, 16, **options).eval()
+    ours = MODULES[kind].from_torch(theirs)
     x = torch.randn(7, 7, 4)
     packed = pack_sequence([torch.randn(n, 4) for n in (3, 7, 1)], enforce_sorted=False)
     for given in (x, packed, x[0]):
         (a, a_last), (b, b_last) = theirs(given), ours(given)
         a, b = (a.data, b.data) if given is packed else (a, b)
-        for found, right in zip((b, *b_last), (a, *a_last), strict=True):
+        for found, right in zip((b, *states_of(b_last)), (a, *states_of(a_last)), strict=True):
             torch.testing.assert_close(found, right, rtol=0, atol=1e-6)
         grads = [torch.autograd.grad(t.square().mean(), list(m.parameters())) for t, m in ((a, theirs), (b, ours))]
         for found, right in zip(grads[1], grads[0], strict=True):
@@ -51,7 +54,7 @@ def test_dropout_draws_what_torch_draws() -> None:
     torch.testing.assert_close(ours(x)[0], expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", MODULES)
+@pytest.mark.parametrize("kind", LIKE_TORCH)
 def test_the_same_seed_gives_torchs_weights_but_for_the_forget_gate(kind: str) -> None:
     options: dict[str, Any] = {"num_layers": 2, "bidirectional": True, "proj_size": 3}
     torch.manual_seed(5)
@@ -87,9 +90,12 @@ def test_a_forget_bias_stands_after_the_norm() -> None:
     torch.testing.assert_close(after, c * torch.sigmoid(torch.tensor(1.5)), rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize("kind", MODULES)
+@pytest.mark.parametrize("kind", [kind for kind in MODULES if hasattr(MODULES[kind], "from_torch")])
 def test_from_torch_takes_everything_over(kind: str) -> None:
-    theirs = nn.LSTM(4, 6, 2, bidirectional=True, batch_first=True, proj_size=2, dropout=0.1, dtype=torch.float64)
+    project = projected(MODULES[kind])
+    options: dict[str, Any] = {"bidirectional": True, "batch_first": True, "dropout": 0.1, "dtype": torch.float64}
+    options |= {"nonlinearity": "relu"} if kind == "RNN" else {}
+    theirs = TORCH.get(kind, nn.LSTM)(4, 6, 2, **options, **project)
     theirs.weight_hh_l1.requires_grad_(False)
     theirs.eval()
     state = torch.random.get_rng_state()
@@ -97,7 +103,8 @@ def test_from_torch_takes_everything_over(kind: str) -> None:
     assert torch.random.get_rng_state().equal(state)
     assert not ours.training
     assert not ours.weight_hh_l1.requires_grad
-    assert (ours.dropout, ours.batch_first, ours.proj_size) == (0.1, True, 2)
+    assert (ours.dropout, ours.batch_first, ours.proj_size) == (0.1, True, project.get("proj_size", 0))
+    assert kind != "RNN" or ours.nonlinearity == "relu"
     for name, param in theirs.named_parameters():
         assert ours.get_parameter(name).equal(param)
         assert ours.get_parameter(name) is not param
@@ -129,33 +136,45 @@ def test_from_torch_of_something_else() -> None:
 
 @pytest.mark.parametrize("kind", CELLS)
 def test_a_loop_of_cells_is_a_layer(kind: str) -> None:
-    cell = CELLS[kind](3, 4, dtype=torch.float64)
-    layer = MODULES[kind.removesuffix("Cell")](3, 4, dtype=torch.float64)
+    cell, layer = CELLS[kind](3, 4, dtype=torch.float64), MODULES[kind](3, 4, dtype=torch.float64)
     layer.load_state_dict({f"{name}_l0": value for name, value in cell.state_dict().items()})
     x = torch.randn(5, 2, 3, dtype=torch.float64)
-    output, (_, c) = layer(x)
+    output, last = layer(x)
     state = None
     for t, x_t in enumerate(x):
         state = cell(x_t, state)
-        torch.testing.assert_close(state[0], output[t], rtol=1e-10, atol=1e-12)
-    torch.testing.assert_close(state[1], c[0], rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(states_of(state)[0], output[t], rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(states_of(state)[-1], states_of(last)[-1][0], rtol=1e-10, atol=1e-12)
     alone = cell(x[0, 1])
-    torch.testing.assert_close(alone[0], output[0, 1], rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(states_of(alone)[0], output[0, 1], rtol=1e-10, atol=1e-12)
 
 
-def test_the_cell_equals_torchs() -> None:
-    theirs = nn.LSTMCell(3, 8)
-    ours = gnn.LSTMCell.from_torch(theirs)
-    x, state = torch.randn(2, 3), (torch.randn(2, 8), torch.randn(2, 8))
-    for found, right in zip(ours(x, state), theirs(x, state), strict=True):
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("LSTMCell", {}),
+        ("GRUCell", {}),
+        ("RNNCell", {}),
+        ("RNNCell", {"nonlinearity": "relu"}),
+        ("GRUCell", {"bias": False}),
+    ],
+)
+def test_cells_equal_torchs(name: str, options: dict[str, Any]) -> None:
+    theirs = getattr(nn, name)(3, 8, **options)
+    ours = getattr(gnn, name).from_torch(theirs)
+    x, state = torch.randn(2, 3), as_hx(torch.randn(2, 8) for _ in range(2 if name == "LSTMCell" else 1))
+    for found, right in zip(states_of(ours(x, state)), states_of(theirs(x, state)), strict=True):
         torch.testing.assert_close(found, right, rtol=0, atol=1e-6)
+
+
+def test_a_cell_without_biases() -> None:
     bare = gnn.LSTMCell(3, 8, bias=False)
     assert list(bare.state_dict()) == list(nn.LSTMCell(3, 8, bias=False).state_dict())
     assert repr(bare) == "LSTMCell(3, 8, bias=False)"
-    assert bare.bfloat16()(x.bfloat16())[1].dtype == torch.bfloat16
+    assert bare.bfloat16()(torch.randn(2, 3).bfloat16())[1].dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("kind", CELLS)
+@pytest.mark.parametrize("kind", [kind for kind in CELLS if projected(MODULES[kind])])  # those that have a c
 def test_cells_keep_c_wide_within_half_types(kind: str) -> None:
     cell = CELLS[kind](3, 4, dtype=torch.bfloat16)
     x, h, c = torch.randn(2, 3).bfloat16(), torch.zeros(2, 4).bfloat16(), torch.randn(2, 4)
@@ -191,34 +210,37 @@ def test_repr_is_torchs() -> None:
 
 @pytest.mark.parametrize("kind", MODULES)
 def test_states_at_every_step(kind: str) -> None:
-    module = MODULES[kind](3, 4, num_layers=2, bidirectional=True, proj_size=2, batch_first=True)
+    project = projected(MODULES[kind])
+    module = MODULES[kind](3, 4, num_layers=2, bidirectional=True, batch_first=True, **project)
     x = torch.randn(2, 5, 3)
-    output, (h, c), states = module(x, return_states=True)
-    assert [s.shape for s in states.h] == [(2, 5, 2)] * 4
-    assert [s.shape for s in states.c] == [(2, 5, 4)] * 4
+    output, last, states = module(x, return_states=True)
+    last, every = states_of(last), [states.h, states.c][: len(states_of(last))]
+    assert [s.shape for s in states.h] == [(2, 5, project.get("proj_size", 4))] * 4
+    assert [s.shape for s in states.c] == ([(2, 5, 4)] * 4 if len(last) > 1 else [])
     torch.testing.assert_close(torch.cat(states.h[2:], dim=2), output)
     for k in range(4):
-        end = 0 if k % 2 else -1
-        torch.testing.assert_close(states.h[k][:, end], h[k])
-        torch.testing.assert_close(states.c[k][:, end], c[k])
+        for sequences, final in zip(every, last, strict=True):
+            torch.testing.assert_close(sequences[k][:, 0 if k % 2 else -1], final[k])
     first, _ = module(x[:, :1])
-    again, (_, once), early = module(x[:, :1], return_states=True)
+    again, once, early = module(x[:, :1], return_states=True)
     assert again.equal(first)
-    torch.testing.assert_close(early.c[0][:, 0], once[0])
-    (grad,) = torch.autograd.grad(states.c[0][:, 2].sum(), module.weight_hh_l0)
+    torch.testing.assert_close((early.c or early.h)[0][:, 0], states_of(once)[-1][0])
+    (grad,) = torch.autograd.grad(every[-1][0][:, 2].sum(), module.weight_hh_l0)
     assert grad.norm() > 0
     packed = pack_sequence([torch.randn(n, 3) for n in (2, 4)], enforce_sorted=False)
     packed_states = module(packed, return_states=True)[2]
-    assert packed_states.c[3].data.shape == (6, 4)
-    assert packed_states.c[3].sorted_indices.equal(packed.sorted_indices)
-    assert module(torch.randn(5, 3), return_states=True)[2].h[0].shape == (5, 2)
+    assert packed_states.h[3].data.shape[0] == 6
+    assert packed_states.h[3].sorted_indices.equal(packed.sorted_indices)
+    assert module(torch.randn(5, 3), return_states=True)[2].h[0].shape == (5, project.get("proj_size", 4))
     with torch.autocast("cpu", torch.bfloat16):
         states = module(x, return_states=True)[2]
-    assert (states.h[0].dtype, states.c[0].dtype) == (torch.bfloat16, torch.float32)
+    assert states.h[0].dtype == torch.bfloat16
+    assert {c.dtype for c in states.c} <= {torch.float32}
     half = module.bfloat16()
     output, last, states = half(x.bfloat16(), return_states=True)
-    assert states.c[0].dtype == last[1].dtype == torch.bfloat16
-    assert half(x.bfloat16(), (last[0], last[1].float()))[0].dtype == torch.bfloat16
+    assert {t.dtype for t in (*states_of(last), *states.c)} == {torch.bfloat16}
+    wider = [s if i == 0 else s.float() for i, s in enumerate(states_of(last))]
+    assert half(x.bfloat16(), as_hx(wider))[0].dtype == torch.bfloat16
 
 
 def test_dropout_without_a_second_layer_warns() -> None:
