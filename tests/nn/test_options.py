@@ -213,13 +213,12 @@ def test_options_are_written_and_copied() -> None:
 
 def documented() -> dict[tuple[str, str], list[str]]:
     """Of each module and option, the kernels that the table names."""
-    lines = [line for line in DOC.read_text().splitlines() if line.startswith("| ")]
-    start = next(i for i, line in enumerate(lines) if "`clip_grad_state`" in line)
+    lines = DOC.read_text().splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("| | `proj_size`"))
     names = re.findall(r"`(\w+)`", lines[start])
     found = {}
-    for line in lines[start + 1 : start + 1 + len(MODULES)]:
-        kind, *cells = (cell.strip() for cell in line.strip("| ").split("|"))
-        cells += [""] * (len(names) - len(cells))
+    for line in lines[start + 2 : start + 2 + len(MODULES)]:
+        kind, *cells = (cell.strip() for cell in line.strip("|").split("|"))
         found |= {(kind.strip("`"), name): re.findall(r"\w+", cell) for name, cell in zip(names, cells, strict=True)}
     return found
 
