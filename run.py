@@ -51,7 +51,7 @@ def commands(job: str, rest: list[str]) -> list[list[str]]:
     if job == "demo":
         return [["gradguard", "demo", *rest]]
     if job == "test":
-        return [["pytest", *rest]]
+        return [["pytest", *(rest or ["-n", "auto", "--maxprocesses", "4"])]]
     if job == "check" and not rest:
         return [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]]
     if job == "bench" and rest:
