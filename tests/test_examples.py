@@ -36,6 +36,8 @@ SAYS = {
         "torch's default: ",
         "chrono_ and orthogonal_: 0.0",
     ],
+    "many_to_one": ["unseen digits read right: 9"],
+    "one_to_many": ["drawn digits that a classifier of real ones misreads: 0 of 100"],
     "tagger": ["torch.LSTM: 9", "gradguard.LSTM: 9", "gradguard.LayerNormLSTM: 9"],
     "already_clips": ["clipped_upstream", "largest norm seen: 0.5", "largest norm seen: 5"],
 }
