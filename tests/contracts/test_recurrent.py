@@ -9,7 +9,8 @@ from torch import nn
 
 from gradguard import nn as gnn
 from gradguard.nn import AbstractRecurrent
-from tests.contracts.recurrent import CONTRACT, MODULES, projected
+from tests.contracts.recurrent import CONTRACT, IN_TRAINING, MODULES, NOT_APPLICABLE, projected
+from tests.nn.kinds import VARIANTS
 
 TORCH_BREAKS = {
     "no_steps",
@@ -33,14 +34,31 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # torch's own, of compilers a
 
 def test_every_public_module_is_under_contract() -> None:
     public = {c for _, c in inspect.getmembers(gnn, inspect.isclass) if issubclass(c, AbstractRecurrent)}
-    listed = {getattr(kind, "func", kind) for kind in MODULES.values()}
+    listed = {inspect.unwrap(getattr(kind, "func", kind)) for kind in MODULES.values()}
     assert {c for c in public if not c.__name__.startswith("Abstract")} == listed
 
 
-@pytest.mark.parametrize("check", CONTRACT)
-@pytest.mark.parametrize("module", MODULES)
+KINDS = MODULES | IN_TRAINING
+APPLICABLE = [(name, check) for name in KINDS for check in CONTRACT if check not in NOT_APPLICABLE.get(name, {})]
+
+
+@pytest.mark.parametrize(("module", "check"), APPLICABLE)
 def test_the_contract_holds(module: str, check: str) -> None:
-    CONTRACT[check](MODULES[module])
+    CONTRACT[check](KINDS[module])
+
+
+@pytest.mark.parametrize("check", ["dtypes", "autocast", "gradcheck", "gradgradcheck", "jacfwd", "one_graph_aot_eager"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_settings_that_change_the_equations_keep_it(variant: str, check: str) -> None:
+    CONTRACT[check](VARIANTS[variant])
+
+
+def test_what_is_not_applicable_does_break() -> None:
+    """So that the list does not outlive its reasons."""
+    for name, checks in NOT_APPLICABLE.items():
+        for check in checks:
+            with pytest.raises(Exception):  # noqa: B017, PT011  # whatever it is: the list says why
+                CONTRACT[check](KINDS[name])
 
 
 @pytest.mark.parametrize("check", CONTRACT)

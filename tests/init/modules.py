@@ -20,10 +20,17 @@ LSTMS: dict[str, Make] = {
     "gnn.LSTMCell": lambda: gnn.LSTMCell(3, 4, forget_bias=None),
     "gnn.LayerNormLSTM": lambda: gnn.LayerNormLSTM(3, 4, num_layers=2, bidirectional=True, forget_bias=None),
     "gnn.LayerNormLSTMCell": lambda: gnn.LayerNormLSTMCell(3, 4, forget_bias=None),
+    "gnn.RMSNormLSTM": lambda: gnn.RMSNormLSTM(3, 4, num_layers=2, bidirectional=True, forget_bias=None),
+    "gnn.GroupNormLSTM": lambda: gnn.GroupNormLSTM(3, 4, num_layers=2, bidirectional=True, forget_bias=None),
+    "gnn.GroupNormLSTMCell": lambda: gnn.GroupNormLSTMCell(3, 4, num_groups=2, forget_bias=None),
+    "gnn.PeepholeLSTM": lambda: gnn.PeepholeLSTM(3, 4, num_layers=2, bidirectional=True, forget_bias=None),
+    "gnn.PeepholeLSTMCell": lambda: gnn.PeepholeLSTMCell(3, 4, forget_bias=None),
 }
 GRUS: dict[str, Make] = {
     "GRU": lambda: nn.GRU(3, 4, num_layers=2, bidirectional=True),
     "GRUCell": lambda: nn.GRUCell(3, 4),
+    "gnn.LayerNormGRU": lambda: gnn.LayerNormGRU(3, 4, num_layers=2, bidirectional=True),
+    "gnn.LayerNormGRUCell": lambda: gnn.LayerNormGRUCell(3, 4),
 }
 RNNS: dict[str, Make] = {
     "RNN": lambda: nn.RNN(3, 4, num_layers=2, bidirectional=True),

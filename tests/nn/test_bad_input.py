@@ -49,7 +49,6 @@ CALLS_OF_ONE_STATE: dict[str, tuple[Callable[[nn.Module], Any], str]] = {
     "h's dtype": (lambda m: m(X, S.double()), r"needs hx of the input's dtype torch.float32, got torch.float64"),
     "state's device": (lambda m: m(X, S.to("meta")), r"needs hx on the input's device cpu, got meta"),
     "packed, batch": (lambda m: m(PACKED, S), r"Expected hx size \(2, 2, 6\), got \(2, 3, 6\)"),
-    "proj_size": (lambda m: type(m)(4, 6, proj_size=2), r"has no proj_size: a projection is for LSTMs"),
 }
 # Where torch stumbles (an IndexError, an AttributeError) or goes on with what it should not.
 OURS_ALONE: dict[str, tuple[Callable[[nn.Module], Any], type[Exception], str]] = {
@@ -116,6 +115,13 @@ def test_calls_of_cells_with_one_state(kind: str, case: str) -> None:
     expected = refusal_of_torch(lambda: call(TORCH.get(kind, nn.GRU)(4, 6, 2)))
     with pytest.raises(expected, match=f"{kind}.*{message}"):
         call(MODULES[kind](4, 6, 2))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in MODULES if not projected(MODULES[kind])])
+def test_cells_with_one_state_have_no_projection(kind: str) -> None:
+    expected = refusal_of_torch(lambda: TORCH.get(kind, nn.GRU)(4, 6, proj_size=2))
+    with pytest.raises(expected, match=f"{kind} has no proj_size: a projection is for LSTMs"):
+        MODULES[kind](4, 6, proj_size=2)
 
 
 @pytest.mark.parametrize("case", OURS_ALONE)

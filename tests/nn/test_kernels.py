@@ -15,7 +15,10 @@ from gradguard.nn.kernels.base import Layer, Noise
 from gradguard.nn.order import Order
 from gradguard.nn.recurrence import AbstractRecurrence
 
-SETTINGS: dict[str, dict[str, Any]] = {}  # of cells that can't be made without
+SETTINGS: dict[str, dict[str, Any]] = {
+    "batch_norm_lstm": {"training": True},
+    "ind_rnn": {"length": 5},
+}  # of cells that can't be made without
 SIZES = st.lists(st.integers(0, 4), max_size=7).map(lambda sizes: tuple(sorted(sizes, reverse=True)))
 
 

@@ -16,7 +16,7 @@ from gradguard.init.draft import Draft
 from gradguard.init.flow import flow_of
 from gradguard.init.gains import Activation
 from gradguard.init.gate_biases import bias_total
-from gradguard.init.layers import Layer, layers_of, plain_modules
+from gradguard.init.layers import WEIGHTS, WHOLE, Layer, layers_of, plain_modules
 from gradguard.init.measures import condition, deviation, radius, singular_values
 
 WHO = "describe"
@@ -129,19 +129,20 @@ def _matrix(path: str, layer: nn.Module, after: Follows | None) -> Weights:
 
 def _gates(layer: Layer, draft: Draft) -> Iterator[Weights]:
     biases = [short for short in ("bias_ih", "bias_hh") if layer.has(short)]
-    for short in ("weight_ih", "weight_hh", "weight_hr"):
+    for short in WEIGHTS["both"]:
         if not layer.has(short):
             continue
-        for gate in layer.gates.names if short != "weight_hr" else ("",):
+        for gate in ("",) if short in WHOLE else layer.gates.within(short):
             block = layer.block(draft, short, gate) if gate else draft(layer.module, short + layer.suffix)
             remarks = _plain_remarks(block)
-            turns = radius(block) if short == "weight_hh" and block.shape[0] == block.shape[1] else math.nan
+            matrix = block if block.dim() > 1 else block.diag()  # an IndRNN's units see only themselves
+            turns = radius(matrix) if short == "weight_hh" and matrix.shape[0] == matrix.shape[1] else math.nan
             total = bias_total(layer, draft, gate).mean().item() if gate and biases else math.nan
             if short == "weight_ih" and gate == "f":
                 remarks += _forget_remarks(layer, draft, biases, total)
-            if short == "weight_hh" and not remarks:
+            if short == "weight_hh" and block is matrix and not remarks:
                 remarks = _recurrent_remarks(layer, draft, block, turns)
-            least, most = singular_values(block)
+            least, most = singular_values(matrix)
             yield Weights(
                 layer.name(short, gate),
                 tuple(block.shape),

@@ -57,11 +57,12 @@ def identity_(
     draft = Draft("identity_")
     changes: list[Change] = []
     for layer in layers_of("identity_", model):
-        for name, block in _square_blocks("identity_", layer, draft):
+        blocks = _square_blocks("identity_", layer, draft)
+        for name, block in blocks:
             before = radius(block)
             block.copy_(torch.eye(len(block)) * scale)
             changes.append(Change(name, "spectral radius", before, radius(block)))
-        if len(layer.gates.names) > 1:
+        if len(layer.gates.names) > 1 or not blocks:
             continue
         for name, block in layer.blocks(draft, "input"):
             before = deviation(block)

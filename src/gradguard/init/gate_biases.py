@@ -68,8 +68,9 @@ def chrono_(model: nn.Module, t_max: float, *, generator: Generator | None = Non
     .. math:: b^f &\sim \log \mathcal{U}[1, T_{max} - 1] \\ b^i &= -b^f
 
     f keeps, i writes. Of a GRU it is torch's z that keeps: :math:`h_t = (1 - z_t) n_t + z_t h_{t-1}`, whose bias gets
-    the sign of the forget gate (the paper's update gate is :math:`1 - z`). The other gates are left alone. For tasks
-    whose dependencies are long and of known length; elsewhere ``forget_gate_`` is the safer start.
+    the sign of the forget gate (the paper's update gate is :math:`1 - z`); the z of MUT1 to MUT3 only writes. The other
+    gates are left alone. For tasks whose dependencies are long and of known length; elsewhere ``forget_gate_`` is the
+    safer start.
 
     Args:
         model: an LSTM, a GRU or a cell of theirs, of torch or of gradguard, or a model with such in it.

@@ -17,10 +17,11 @@ from gradguard.names import named_modules
 
 Which = Literal["input", "recurrent", "both"]
 WEIGHTS: dict[Which, tuple[str, ...]] = {
-    "input": ("weight_ih",),
+    "input": ("weight_ih", "weight_in"),
     "recurrent": ("weight_hh", "weight_hr"),
-    "both": ("weight_ih", "weight_hh", "weight_hr"),
+    "both": ("weight_ih", "weight_in", "weight_hh", "weight_hr"),
 }
+WHOLE = ("weight_in", "weight_hr")  # projections: matrices that no gate has a block of
 
 
 class Layer(NamedTuple):
@@ -50,18 +51,18 @@ class Layer(NamedTuple):
     def block(self, draft: Draft, short: str, gate: str) -> Tensor:
         """Give one gate's block of the draft of a parameter: [H, I], [H, P] or [H]."""
         whole, hidden = draft(self.module, short + self.suffix), int(getattr(self.module, "hidden_size"))  # noqa: B009
-        start = self.gates.names.index(gate) * hidden
+        start = self.gates.within(short).index(gate) * hidden
         return whole[start : start + hidden]
 
     def blocks(self, draft: Draft, which: Which) -> Iterator[tuple[str, Tensor]]:
-        """Go through the matrices, gate by gate; a projection is a block of its own."""
+        """Go through the matrices, gate by gate; a projection is a block of its own. A vector, IndRNN's, is none."""
         for short in WEIGHTS[which]:
-            if not self.has(short):
+            if not self.has(short) or draft(self.module, short + self.suffix).dim() < 2:
                 continue
-            if short == "weight_hr":
+            if short in WHOLE:
                 yield self.name(short), draft(self.module, short + self.suffix)
                 continue
-            for gate in self.gates.names:
+            for gate in self.gates.within(short):
                 yield self.name(short, gate), self.block(draft, short, gate)
 
 

@@ -15,9 +15,10 @@ from torch.nn.functional import dropout
 
 from gradguard.nn import checks
 from gradguard.nn.doors import run
-from gradguard.nn.options import Options, checked, noise
+from gradguard.nn.options import Options, checked, factors, noise
 from gradguard.nn.recurrence import AbstractRecurrence, wide
 from gradguard.nn.sequence import Form, rows_of
+from gradguard.nn.weight_decay import weight_decay_groups
 
 
 class AllStates(NamedTuple):
@@ -99,6 +100,18 @@ class AbstractRecurrent(nn.Module):
         for full in filter(None, self._residuals):
             self.recurrence.fill_("weight_res", getattr(self, full), self.hidden_size)
 
+    def weight_decay_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """Sort the parameters for an optimizer, as in ``torch.optim.AdamW(rnn.weight_decay_groups(0.01))``.
+
+        Returns:
+            Two groups: matrices, with ``weight_decay``; and gains, biases, peepholes and the recurrent weights of an
+            IndRNN, which decay would only keep from what they are for, with 0.
+
+        Raises:
+            ValueError: ``weight_decay`` is below 0.
+        """
+        return weight_decay_groups(self, weight_decay)
+
     def flatten_parameters(self) -> None:
         """Do nothing: it is there because loops written for ``torch.nn.LSTM`` call it."""
 
@@ -133,7 +146,7 @@ class AbstractRecurrent(nn.Module):
         for layer in range(self.num_layers):
             into, outputs = self._input(rows, form), []
             for k in range(layer * directions, (layer + 1) * directions):
-                sequences, last = self._run(into, [state[k] for state in states], layers[k], form, k % directions == 1)
+                sequences, last = self._run(k, into, [state[k] for state in states], layers[k], form)
                 outputs.append(sequences[0])
                 finals.append(last)
                 if return_states:
@@ -157,19 +170,27 @@ class AbstractRecurrent(nn.Module):
         """What a layer is given: with variational dropout, one mask for all steps of a sequence."""
         if not (self.training and self.settings.variational_dropout):
             return rows
-        factors = dropout(rows.new_ones(form.batch, rows.shape[1]), self.settings.variational_dropout)
-        return rows * form.of_rows(factors)
+        return rows * form.of_rows(factors(self.settings.variational_dropout, rows, form.batch, rows.shape[1]))
 
     def _run(
-        self, rows: Tensor, states: list[Tensor], params: dict[str, Tensor], form: Form, reverse: bool
+        self, k: int, rows: Tensor, states: list[Tensor], params: dict[str, Tensor], form: Form
     ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-        """Run one layer in one direction."""
-        drawn = {}
+        """Run one layer in one direction, with what the options draw for it in training."""
         if self.training:
             if self.settings.weight_dropout:
                 params = params | {"weight_hh": dropout(params["weight_hh"], self.settings.weight_dropout)}
-            drawn = noise(self.recurrence, self.settings, rows.shape[0], states)
-        return run(self.recurrence, rows, states, params | drawn, batch_sizes=form.batch_sizes, reverse=reverse)
+            params = params | noise(self.recurrence, self.settings, rows.shape[0], states)
+        return self._layer(k, rows, states, params, form)
+
+    def _layer(
+        self, k: int, rows: Tensor, states: list[Tensor], params: dict[str, Tensor], form: Form
+    ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """Run it: each state at every step, and after the last."""
+        reverse = self._is_reverse(k)
+        return run(self.recurrence, rows, states, params, batch_sizes=form.batch_sizes, reverse=reverse)[:2]
+
+    def _is_reverse(self, k: int) -> bool:
+        return self.bidirectional and k % 2 == 1
 
     def _states(self, rows: Tensor, hx: Any, form: Form) -> list[Tensor]:
         dtypes = [rows.dtype, *(wide(rows.dtype) for _ in self._widths[1:])]

@@ -68,9 +68,13 @@ class AbstractCell(nn.Module):
         params = self.recurrence.effective(params)
         dtypes = [state.dtype for state in given]
         states = [given[0], *(state.to(wide(state.dtype)) for state in given[1:])]
-        new = [s.to(dtype) for s, dtype in zip(self.recurrence.step(x, *states, **params), dtypes, strict=True)]
+        new = [s.to(dtype) for s, dtype in zip(self._step(x, states, params), dtypes, strict=True)]
         new = new if batched else [state.squeeze(0) for state in new]
         return tuple(new) if len(new) > 1 else new[0]
+
+    def _step(self, x: Tensor, states: list[Tensor], params: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        """Take the step itself."""
+        return self.recurrence.step(x, *states, **params)
 
     def extra_repr(self) -> str:
         """Write the arguments that are not the default."""

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from gradguard import gates
 from gradguard.functional import recurrence
 from gradguard.gates import Gates
+from gradguard.nn.base import AbstractRecurrent
+from gradguard.nn.cell import AbstractCell
 from gradguard.nn.unprojected import AbstractUnprojected, AbstractUnprojectedCell, AbstractUnprojectedRecurrence
 from gradguard.nn.weights import SHARED, take_over
 
@@ -30,7 +32,7 @@ class AbstractGRURecurrence(AbstractUnprojectedRecurrence):
         return shapes | {"bias_ih": (rows,), "bias_hh": (rows,)} if bias else shapes
 
 
-class AbstractGRU(AbstractUnprojected):
+class AbstractGRU(AbstractRecurrent):
     """Layers of GRUs, whose weights may come from ``torch.nn.GRU``."""
 
     @classmethod
@@ -50,7 +52,7 @@ class AbstractGRU(AbstractUnprojected):
         return take_over(cls, gru, nn.GRU, SHARED, settings)
 
 
-class AbstractGRUCell(AbstractUnprojectedCell):
+class AbstractGRUCell(AbstractCell):
     """One step of a GRU, whose weights may come from ``torch.nn.GRUCell``."""
 
     @classmethod
@@ -72,7 +74,7 @@ class GRURecurrence(AbstractGRURecurrence):
 
 
 @final
-class GRU(AbstractGRU):
+class GRU(AbstractGRU, AbstractUnprojected):
     r"""``torch.nn.GRU``, with the options of the family, and where torch's has no way: graphs, vmap, T = 0.
 
     .. math:: r &= \sigma(W_{ir} x_t + b_{ir} + W_{hr} h_{t-1} + b_{hr}) \\
@@ -113,7 +115,7 @@ class GRU(AbstractGRU):
 
 
 @final
-class GRUCell(AbstractGRUCell):
+class GRUCell(AbstractGRUCell, AbstractUnprojectedCell):
     """One step of :class:`GRU`, with the contract of ``torch.nn.GRUCell``.
 
     Args:

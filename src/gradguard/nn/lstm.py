@@ -2,47 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, final
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar, final
 
 from torch import Tensor, nn
 
 from gradguard import gates
-from gradguard.arguments import number
 from gradguard.functional import recurrence
 from gradguard.gates import Gates
 from gradguard.nn.base import AbstractRecurrent
 from gradguard.nn.cell import AbstractCell
-from gradguard.nn.recurrence import AbstractRecurrence
+from gradguard.nn.forgetting import AbstractForgettingRecurrence
+from gradguard.nn.projected import AbstractProjected, AbstractProjectedCell
 from gradguard.nn.weights import SHARED, take_over
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
-    from gradguard.nn.options import Options
 
 Layers = TypeVar("Layers", bound="AbstractLSTM")
 Cell = TypeVar("Cell", bound="AbstractLSTMCell")
 
 
 @dataclass(frozen=True)
-class AbstractLSTMRecurrence(AbstractRecurrence):
-    """Gates i, f, g and o; two states: h, which a projection may make smaller, and c.
-
-    Args:
-        forget_bias: what the two biases of a new forget gate add up to; None for torch's random ones.
-    """
+class AbstractLSTMRecurrence(AbstractForgettingRecurrence):
+    """Gates i, f, g and o, where a cell has no others; two states: h, which a projection may make smaller, and c."""
 
     gates: ClassVar[Gates] = gates.LSTM
-    forget_bias: float | None = field(default=1.0, metadata={"initial": True})
 
     def shapes(self, input_size: int, hidden_size: int, proj_size: int, *, bias: bool) -> dict[str, tuple[int, ...]]:
         """Those of ``nn.LSTM``."""
-        if self.forget_bias is not None:
-            number("An LSTM", "forget_bias", self.forget_bias)
-        if not bias and self.forget_bias not in (None, 1.0):
-            raise ValueError(f"forget_bias={self.forget_bias} needs bias=True: without biases there is none to set.")
-        rows = 4 * hidden_size
+        self.check_forget_bias(bias=bias)
+        rows = len(self.gates.names) * hidden_size
         shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, input_size)}
         shapes["weight_hh"] = (rows, proj_size or hidden_size)
         if bias:
@@ -54,12 +41,6 @@ class AbstractLSTMRecurrence(AbstractRecurrence):
     def widths(self, hidden_size: int, proj_size: int) -> tuple[int, ...]:
         """Of h and c."""
         return proj_size or hidden_size, hidden_size
-
-    def fill_(self, name: str, param: Tensor, hidden_size: int) -> None:
-        """Fill a new parameter; the whole forget bias goes into ``bias_ih``, so that the sum is exact."""
-        super().fill_(name, param, hidden_size)
-        if name in ("bias_ih", "bias_hh") and self.forget_bias is not None:
-            nn.init.constant_(param[hidden_size : 2 * hidden_size], self.forget_bias if name == "bias_ih" else 0.0)
 
 
 @final
@@ -104,7 +85,7 @@ class AbstractLSTMCell(AbstractCell):
 
 
 @final
-class LSTM(AbstractLSTM):
+class LSTM(AbstractLSTM, AbstractProjected):
     r"""``torch.nn.LSTM``, with a forget gate that begins open, and where torch's has no way: graphs, vmap, T = 0.
 
     .. math:: [i; f; g; o] &= W_{ih} x_t + b_{ih} + W_{hh} h_{t-1} + b_{hh} \\
@@ -148,40 +129,11 @@ class LSTM(AbstractLSTM):
     tensor([1., 1., 1., 1., 1., 1., 1., 1.])
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        proj_size: int = 0,
-        device: Any = None,
-        dtype: Any = None,
-        *,
-        forget_bias: float | None = 1.0,
-        **options: Unpack[Options],
-    ) -> None:
-        super().__init__(
-            LSTMRecurrence(forget_bias),
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            proj_size,
-            device,
-            dtype,
-            options,
-        )
+    kind = LSTMRecurrence
 
 
 @final
-class LSTMCell(AbstractLSTMCell):
+class LSTMCell(AbstractLSTMCell, AbstractProjectedCell):
     """One step of :class:`LSTM`, with the contract of ``torch.nn.LSTMCell``.
 
     Args:
@@ -200,14 +152,4 @@ class LSTMCell(AbstractLSTMCell):
     torch.Size([3, 8])
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        device: Any = None,
-        dtype: Any = None,
-        *,
-        forget_bias: float | None = 1.0,
-    ) -> None:
-        super().__init__(LSTMRecurrence(forget_bias), input_size, hidden_size, bias, device, dtype)
+    kind = LSTMRecurrence

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple, TypedDict
 
 import torch
 from torch import Tensor
-from torch.nn.functional import dropout
 
 from gradguard.arguments import number, positive
 from gradguard.nn.recurrence import AbstractRecurrence
@@ -105,9 +104,19 @@ def noise(recurrence: AbstractRecurrence, settings: Settings, rows: int, states:
     """
     drawn = {}
     if settings.variational_dropout:
-        drawn["drop_h"] = dropout(torch.ones_like(states[0]), settings.variational_dropout)
+        drawn["drop_h"] = factors(settings.variational_dropout, states[0], *states[0].shape)
     for i, (rate, state) in enumerate(zip(recurrence.rates, states, strict=True)):
         if rate:
-            draws = torch.rand(rows, state.shape[1], dtype=state.dtype, device=state.device)
-            drawn[f"zone_{i}"] = (draws < rate).to(state.dtype)
+            drawn[f"zone_{i}"] = (draws(state, rows, state.shape[1]) < rate).to(state.dtype)
     return drawn
+
+
+def factors(rate: float, like: Tensor, *shape: int) -> Tensor:
+    """Draw the factors of dropout: 0, or what keeps the expectation."""
+    kept = (draws(like, *shape) >= rate).to(like.dtype)
+    return kept / (1 - rate) if rate < 1 else kept
+
+
+def draws(like: Tensor, *shape: int) -> Tensor:
+    """Draw from U[0, 1): in float32, in which a rate of 0.3 is one; of a given size, which vmap's randomness is for."""
+    return torch.rand(shape, dtype=torch.float32, device=like.device)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -89,6 +90,17 @@ class AbstractRecurrence(ABC):
 
         A ``drop_h``, [B, P], among the parameters multiplies the h that enters the products.
         """
+
+    def begin(self, params: Mapping[str, Tensor], seen: list[Tensor]) -> Callable[..., tuple[Tensor, ...]]:
+        """Give the function that takes the steps of one pass, :meth:`step` for all but those that count them.
+
+        What a pass gives beside the states is appended to ``seen``, row by row.
+        """
+        return partial(self.step, **params)
+
+    def extras(self, steps: int, hidden_size: int) -> list[tuple[int, ...]]:
+        """Shapes of what a pass gives beside the states, without a gradient; in the wide dtype."""
+        return []
 
     def effective(self, params: dict[str, Tensor]) -> dict[str, Tensor]:
         """Give the parameters that a pass computes with, from those that are stored."""

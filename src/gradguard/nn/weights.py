@@ -48,6 +48,8 @@ def take_over(
     every |= {"device": "meta", "dtype": weight.dtype} | ({"forget_bias": None} if "forget_bias" in arguments else {})
     new: Any = cls(source.input_size, source.hidden_size, **every)
     new.to_empty(device=weight.device)
+    for child in new.children():
+        child.reset_parameters()
     with torch.no_grad():
         for name, param in new.named_parameters():
             known = getattr(source, name, None)  # of a parametrized weight, its value

@@ -4,9 +4,23 @@ The faster kernels of ``gradguard.nn`` are held against these functions, and eve
 (forward mode, second order, per sample) is taken through them.
 """
 
+from gradguard.functional.recurrence.batch_norm_lstm import Moments as Moments
+from gradguard.functional.recurrence.batch_norm_lstm import batch_norm_lstm as batch_norm_lstm
+from gradguard.functional.recurrence.batch_norm_lstm import moments as moments
+from gradguard.functional.recurrence.coupled_lstm import coupled_lstm as coupled_lstm
+from gradguard.functional.recurrence.group_norm_lstm import group_norm_lstm as group_norm_lstm
 from gradguard.functional.recurrence.gru import gru as gru
+from gradguard.functional.recurrence.ind_rnn import ind_rnn as ind_rnn
+from gradguard.functional.recurrence.janet import janet as janet
+from gradguard.functional.recurrence.layer_norm_gru import layer_norm_gru as layer_norm_gru
 from gradguard.functional.recurrence.layer_norm_lstm import layer_norm_lstm as layer_norm_lstm
 from gradguard.functional.recurrence.layer_norm_lstm import normalized_cell_lstm as normalized_cell_lstm
 from gradguard.functional.recurrence.lstm import lstm as lstm
+from gradguard.functional.recurrence.peephole_lstm import peephole_lstm as peephole_lstm
+from gradguard.functional.recurrence.reset_before import mut1 as mut1
+from gradguard.functional.recurrence.reset_before import mut2 as mut2
+from gradguard.functional.recurrence.reset_before import mut3 as mut3
+from gradguard.functional.recurrence.reset_before import original_gru as original_gru
+from gradguard.functional.recurrence.rms_norm_lstm import rms_norm_lstm as rms_norm_lstm
 from gradguard.functional.recurrence.rnn import rnn as rnn
 from gradguard.functional.recurrence.unroll import unroll as unroll

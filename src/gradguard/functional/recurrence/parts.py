@@ -31,14 +31,26 @@ def dropped(h_BP: Tensor, drop_h: Tensor | None) -> Tensor:
     return h_BP if drop_h is None else h_BP * drop_h
 
 
-def norm(x: Tensor, gain: Tensor, shift: Tensor | None, eps: float) -> Tensor:
+def norm(x: Tensor, gain: Tensor | None, shift: Tensor | None, eps: float) -> Tensor:
     """Layer-norm rows; written out below ``torch.func``: autograd has no right third derivative of the fused one."""
-    gain, shift = gain.to(x.dtype), None if shift is None else shift.to(x.dtype)
+    gain, shift = None if gain is None else gain.to(x.dtype), None if shift is None else shift.to(x.dtype)
     if not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is None:
         return layer_norm(x, x.shape[-1:], gain, shift, eps)
     centred = x - x.mean(-1, keepdim=True)
-    normed = centred * (centred.square().mean(-1, keepdim=True) + eps).rsqrt() * gain
+    normed = centred * (centred.square().mean(-1, keepdim=True) + eps).rsqrt()
+    normed = normed if gain is None else normed * gain
     return normed if shift is None else normed + shift
+
+
+def rms_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
+    """Divide rows by the root of their mean square."""
+    return x * (x.square().mean(-1, keepdim=True) + eps).rsqrt() * gain.to(x.dtype)
+
+
+def group_norm(x: Tensor, gain: Tensor, groups: int, eps: float) -> Tensor:
+    """Norm each of some equally wide blocks of a row; the gain is for all of it."""
+    blocks = x.unflatten(-1, (groups, x.shape[-1] // groups))
+    return norm(blocks, None, None, eps).flatten(-2) * gain.to(x.dtype)
 
 
 def lstm_cell(gates_BG: Tensor, c_BH: Tensor) -> tuple[Tensor, Tensor]:

@@ -24,14 +24,15 @@ def run(
     *,
     batch_sizes: Tensor | None = None,
     reverse: bool = False,
-) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]:
     """Run one layer in one direction.
 
     Returns:
-        Each state at every step, [N, S], and after the last, [B, S].
+        Each state at every step, [N, S]; after the last, [B, S]; and what the recurrence gives beside.
     """
     call = Call(recurrence, tuple(params), states[0].shape[0], batch_sizes, reverse)
     tensors = x_NI, *states, *params.values()
     save = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
     outputs = captured(call, tensors, save=save) if torch.compiler.is_compiling() else called(call, save, *tensors)
-    return outputs[: len(states)], outputs[len(states) : 2 * len(states)]
+    n = len(states)
+    return outputs[:n], outputs[n : 2 * n], outputs[2 * n : 2 * n + call.extras]

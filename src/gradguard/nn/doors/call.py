@@ -50,6 +50,17 @@ class Call(NamedTuple):
         return 1 + self.states + len(self.names)
 
     @property
+    def extras(self) -> int:
+        """How many tensors it gives beside the states."""
+        return len(self.recurrence.extras(1, 1))
+
+    def steps(self, rows: int) -> int:
+        """How many steps N rows are."""
+        if self.batch_sizes is not None:
+            return self.batch_sizes.shape[0]
+        return rows // self.batch if self.batch else 0
+
+    @property
     def drawn(self) -> bool:
         """Whether masks are among the tensors."""
         return any(name.startswith(MASKS) for name in self.names)
@@ -89,12 +100,12 @@ class Asked(NamedTuple):
 
 
 def forward(call: Call, tensors: Sequence[Tensor], *, save: bool) -> list[Tensor]:
-    """Run the chosen kernel: the states at every step, after the last, and what is saved."""
+    """Run the chosen kernel: the states at every step, after the last, extras, and what is saved."""
     layer = call.layer(tensors)
     with without_autocast(layer.x.device.type):
-        sequences, saved = choose(call.recurrence.name, layer.x.device)(layer).forward(save=save)
+        sequences, saved, extras = choose(call.recurrence.name, layer.x.device)(layer).forward(save=save)
     finals = [layer.order.finals(*pair) for pair in zip(sequences, layer.states, strict=True)]
-    return [t.contiguous() for t in (*sequences, *finals, *saved)]
+    return [t.contiguous() for t in (*sequences, *finals, *extras, *saved)]
 
 
 def backward(
@@ -102,7 +113,7 @@ def backward(
 ) -> list[Tensor]:
     """Run the chosen kernel back: the gradients that are wanted."""
     layer, n, names = call.layer(tensors), call.states, asked.names(call)
-    outcome = Outcome(list(kept[:n]), list(kept[n:]))
+    outcome = Outcome(list(kept[:n]), list(kept[n + call.extras :]))
     rest = iter(grads)
     every = [next(rest) if given else None for given in asked.given]
     with without_autocast(layer.x.device.type):

@@ -18,7 +18,7 @@ Dims = tuple[int | None, ...]
 
 
 class Run(Function):
-    """The forward pass: each state at every step, each after the last, and what is saved."""
+    """The forward pass: each state at every step, each after the last, extras, and what is saved."""
 
     @staticmethod
     def forward(call: Call, save: bool, *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -60,14 +60,21 @@ class Run(Function):
         """Make V batches of B one batch of V * B; or, if weights differ, run the reference."""
         save = save or torch.is_grad_enabled()  # which of them wants a gradient can't be seen from above
         dims, n = in_dims[2:], call.states
+        if call.extras:
+            raise NotImplementedError(
+                f"vmap can't tell which of its entries the statistics of a {call.recurrence.name} are to come from: "
+                "call eval() first, or vmap a function that does not train."
+            )
         if call.batch_sizes is not None or call.drawn or any(dim is not None for dim in dims[1 + n :]):
             outputs = torch.vmap(call.reference, dims, randomness="error")(*tensors)
             return outputs, (0,) * len(outputs)
         fold = Fold(info.batch_size, call.batch)
         inputs = fold.rows(tensors[0], dims[0]), *map(fold.batch, tensors[1 : 1 + n], dims[1 : 1 + n])
         outputs = run(fold.call(call), save, *inputs, *tensors[1 + n :])
-        back = [fold.state if n <= i < 2 * n else fold.unfold for i in range(len(outputs))]
-        return tuple(f(t) for f, t in zip(back, outputs, strict=True)), (0,) * len(outputs)
+        back = [fold.state if n <= i < 2 * n else fold.unfold for i in range(2 * n)]
+        states = tuple(f(t) for f, t in zip(back, outputs[: 2 * n], strict=True))
+        saved = outputs[2 * n :]  # which the backward pass of a vmap has no use for
+        return (*states, *saved), (0,) * len(states) + (None,) * len(saved)
 
 
 class RunBack(Function):

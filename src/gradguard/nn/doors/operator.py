@@ -15,7 +15,7 @@ from torch.autograd import forward_ad
 
 from gradguard.nn.doors.call import Asked, Call, backward, forward
 from gradguard.nn.kernels import choose
-from gradguard.nn.recurrence import AbstractRecurrence
+from gradguard.nn.recurrence import AbstractRecurrence, wide
 
 
 @torch.library.custom_op("gradguard::recurrence", mutates_args=())
@@ -78,12 +78,16 @@ def _call(spec: str, names: str, batch: int, batch_sizes: Tensor | None, reverse
 
 @_recurrence.register_fake
 def _(*args: Any) -> list[Tensor]:
-    spec, names, *_, save, tensors = args
+    spec, names, batch, batch_sizes, _, save, tensors = args
     _refuse_tangents(tensors, readable=False)
     layer = _call(spec, names, 0, None, False).layer(tensors)  # shapes do not depend on the order
-    sequences = [state.new_empty(layer.x.shape[0], state.shape[1]) for state in layer.states]
-    saved = choose(layer.recurrence.name, layer.x.device)(layer).saved() if save else []
-    return [*sequences, *map(_contiguous_like, layer.states), *saved]
+    rows, last = layer.x.shape[0], layer.states[-1]
+    steps = _call(spec, names, batch, batch_sizes, False).steps(rows)
+    sequences = [state.new_empty(rows, state.shape[1]) for state in layer.states]
+    extras = [last.new_empty(shape, dtype=wide(last.dtype)) for shape in layer.recurrence.extras(steps, last.shape[1])]
+    kernel = choose(layer.recurrence.name, layer.x.device)(layer)
+    kernel.steps = steps
+    return [*sequences, *map(_contiguous_like, layer.states), *extras, *(kernel.saved() if save else [])]
 
 
 @_recurrence_backward.register_fake

@@ -62,10 +62,12 @@ class Outcome(NamedTuple):
     Attributes:
         sequences: each state at every step, [N, S].
         saved: what the backward pass wants beside.
+        extras: what the recurrence gives beside its states, which has no gradient.
     """
 
     sequences: list[Tensor]
     saved: list[Tensor]
+    extras: Sequence[Tensor] = ()
 
 
 class Gradients(NamedTuple):
@@ -77,10 +79,15 @@ class Gradients(NamedTuple):
 
 
 class AbstractKernel(ABC):
-    """A way to compute a recurrence, made for one pass over one layer; it leaves what it is given as it is."""
+    """A way to compute a recurrence, made for one pass over one layer; it leaves what it is given as it is.
+
+    Attributes:
+        steps: how many there are; a symbol while a graph is captured.
+    """
 
     def __init__(self, layer: Layer) -> None:
         self.layer = layer
+        self.steps = len(layer.order.sizes)
 
     @abstractmethod
     def forward(self, *, save: bool) -> Outcome:

@@ -78,6 +78,14 @@ class AbstractEager(AbstractKernel):
     def like_kept(self) -> list[Tensor]:
         """Empty tensors with the shapes and dtypes of what is kept."""
 
+    def extras(self) -> list[Tensor]:
+        """What the recurrence gives beside its states."""
+        return []
+
+    def of_chunk(self, kept: list[Tensor], chunk: Chunk) -> list[Tensor]:
+        """Take a chunk's part of what was kept."""
+        return [k[chunk.rows] for k in kept]
+
     @abstractmethod
     def start_back(self, kept: list[Tensor], fresh: list[Tensor], before: Before, chunk: Chunk) -> Steps:
         """Begin the backward pass of a chunk.
@@ -126,9 +134,9 @@ class AbstractEager(AbstractKernel):
                         torch.lerp(computed, before, zone, out=carried)
             now = after
         if not save:
-            return Outcome(self.sequences, [])
+            return Outcome(self.sequences, [], self.extras())
         zoned_states = (f for f, zone in zip(self.fresh, zones, strict=True) if zone is not None)
-        return Outcome(self.sequences, [*self.kept(), *zoned_states])
+        return Outcome(self.sequences, [*self.kept(), *zoned_states], self.extras())
 
     def backward(
         self,
@@ -156,7 +164,7 @@ class AbstractEager(AbstractKernel):
             first = torch.cat(in_time[0])
             h = first if drop is None else torch.cat([part * drop[: len(part)] for part in in_time[0]])
             before = Before([first, *map(torch.cat, in_time[1:])], h)
-            own = self.start_back([k[chunk.rows] for k in kept], [f[chunk.rows] for f in fresh], before, chunk)
+            own = self.start_back(self.of_chunk(kept, chunk), [f[chunk.rows] for f in fresh], before, chunk)
             self._steps_back(list(own), of_sequences, d, chunk)
             self.finish_back(before, chunk)
         of_params = {name: grad.to(params[name].dtype) for name, grad in self.d_params.items()}

@@ -29,7 +29,7 @@ class ForwardStep(NamedTuple):
 
     number: int
     z: Tensor  # the sums that go into the gates, over which the gates are written, [b, G]
-    i_f: Tensor  # parts of it
+    i_f: Tensor  # parts of it; of a cell without i, f alone
     i: Tensor
     f: Tensor
     g: Tensor
@@ -40,8 +40,9 @@ class ForwardStep(NamedTuple):
 
 def forward_steps(gates_NG: Tensor, tanh_NH: Tensor, m_NH: Tensor, order: Order) -> Iterator[ForwardStep]:
     """Cut what all steps write into views of each, in the order in which they come."""
-    n = tanh_NH.shape[1]
-    bounds = (0, 2 * n), (0, n), (n, 2 * n), (2 * n, 3 * n), (3 * n, 4 * n)
+    n, end = tanh_NH.shape[1], gates_NG.shape[1]
+    f, g, o = ((end - blocks * n, end - (blocks - 1) * n) for blocks in (3, 2, 1))
+    bounds = (0, g[0]), (0, n), f, g, o
     views = gates_NG, *(gates_NG[:, low:high] for low, high in bounds), tanh_NH, m_NH
     return map(ForwardStep, count(), *map(order.parts, views))
 

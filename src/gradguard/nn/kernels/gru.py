@@ -13,7 +13,9 @@ Shape legend: N = rows of all steps, n = rows of a chunk, b = rows of a step, H 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
+from itertools import count
 from typing import NamedTuple, final
 
 import torch
@@ -27,6 +29,7 @@ from gradguard.nn.order import Chunk, Order
 class GRUStep(NamedTuple):
     """Views of what a step computes."""
 
+    number: int
     r_z_u: Tensor  # [b, 3H], and parts of it
     r_z: Tensor
     r: Tensor
@@ -48,7 +51,7 @@ def gru_steps(blocks_N4H: Tensor, order: Order) -> Steps:
     """Cut the four blocks of all steps into views."""
     h = blocks_N4H.shape[1] // 4
     bounds = (0, 3 * h), (0, 2 * h), (0, h), (h, 2 * h), (2 * h, 3 * h), (3 * h, 4 * h)
-    return map(GRUStep, *(order.parts(blocks_N4H[:, low:high]) for low, high in bounds))
+    return map(GRUStep, count(), *(order.parts(blocks_N4H[:, low:high]) for low, high in bounds))
 
 
 def gru_factors(blocks_n4H: Tensor, h_before_nH: Tensor) -> Tensor:
@@ -64,30 +67,31 @@ def gru_factors(blocks_n4H: Tensor, h_before_nH: Tensor) -> Tensor:
     return factors
 
 
-@final
-class EagerGRU(AbstractEager):
-    """See the head of this file."""
+class AbstractEagerGRU(AbstractEager):
+    """A subclass says how x and h enter the gates, and back."""
+
+    @abstractmethod
+    def begin(self, blocks_N4H: Tensor) -> None:
+        """Begin a forward pass: write what x and the biases give."""
+
+    @abstractmethod
+    def enter(self, own: GRUStep, h_bH: Tensor) -> None:
+        """Add to r and z of a step what the h before it gives, and make u whole."""
+
+    @abstractmethod
+    def enter_back(self, number: int, own: GRUBack, d_h: Tensor) -> None:
+        """Add to the gradient of the h before a step what comes back from the gradients of r, z and u."""
 
     def start(self) -> Steps:
-        """Take the products with x, and the biases; u begins with its own."""
-        _, x, (h0,), params, order, _ = self.layer
-        width = h0.shape[1]
-        self.blocks_N4H = x.new_empty(len(x), 4 * width, dtype=self.wide)
-        weight, bias = params["weight_ih"], params.get("bias_ih")
-        self.blocks_N4H[:, : 2 * width] = x @ weight[: 2 * width].t()
-        self.blocks_N4H[:, 3 * width :] = x @ weight[2 * width :].t()
-        self.blocks_N4H[:, 2 * width : 3 * width] = 0.0
-        if bias is not None:
-            of_h = params["bias_hh"].to(self.wide)
-            self.blocks_N4H[:, : 3 * width] += of_h
-            self.blocks_N4H[:, : 2 * width] += bias[: 2 * width]
-            self.blocks_N4H[:, 3 * width :] += bias[2 * width :]
-        self.weight_t = params["weight_hh"].t()
-        return gru_steps(self.blocks_N4H, order)
+        """Make room for the four blocks."""
+        x, (h0,) = self.layer.x, self.layer.states
+        self.blocks_N4H = x.new_empty(len(x), 4 * h0.shape[1], dtype=self.wide)
+        self.begin(self.blocks_N4H)
+        return gru_steps(self.blocks_N4H, self.layer.order)
 
     def step(self, own: GRUStep, h: Tensor, old: Sequence[Tensor], new: Sequence[Tensor]) -> None:
         """Take a step."""
-        add_product(own.r_z_u, h, self.weight_t)
+        self.enter(own, h)
         own.r_z.sigmoid_()
         own.n.addcmul_(own.r, own.u).tanh_()
         lerp(own.n, old[0], own.z, out=new[0])
@@ -103,7 +107,7 @@ class EagerGRU(AbstractEager):
 
     def start_back(self, kept: list[Tensor], fresh: list[Tensor], before: Before, chunk: Chunk) -> Steps:
         """Compute all that does not depend on the gradients."""
-        (blocks,), parts = kept, chunk.order.parts
+        blocks, parts = kept[0], chunk.order.parts
         factors = gru_factors(blocks, before.states[0])
         self.d_n4H = torch.empty_like(blocks)
         width = factors.shape[2]
@@ -115,6 +119,32 @@ class EagerGRU(AbstractEager):
         d_h = d[0]
         torch.mul(own.factors, d_h.unsqueeze(1), out=own.d)
         d_h.mul_(own.z)
+        self.enter_back(number, own, d_h)
+
+
+@final
+class EagerGRU(AbstractEagerGRU):
+    """The products enter as they are."""
+
+    def begin(self, blocks_N4H: Tensor) -> None:
+        """Take the products with x, and the biases; u begins with its own."""
+        x, params, width = self.layer.x, self.layer.params, blocks_N4H.shape[1] // 4
+        weight, bias = params["weight_ih"], params.get("bias_ih")
+        blocks_N4H[:, : 2 * width] = x @ weight[: 2 * width].t()
+        blocks_N4H[:, 3 * width :] = x @ weight[2 * width :].t()
+        blocks_N4H[:, 2 * width : 3 * width] = 0.0
+        if bias is not None:
+            blocks_N4H[:, : 3 * width] += params["bias_hh"].to(self.wide)
+            blocks_N4H[:, : 2 * width] += bias[: 2 * width]
+            blocks_N4H[:, 3 * width :] += bias[2 * width :]
+        self.weight_t = params["weight_hh"].t()
+
+    def enter(self, own: GRUStep, h_bH: Tensor) -> None:
+        """Add the product with h."""
+        add_product(own.r_z_u, h_bH, self.weight_t)
+
+    def enter_back(self, number: int, own: GRUBack, d_h: Tensor) -> None:
+        """Go back through the product with h."""
         self.through_h(d_h, own.d_r_z_u, self.layer.params["weight_hh"], add=True)
 
     def finish_back(self, before: Before, chunk: Chunk) -> None:
@@ -130,9 +160,9 @@ class EagerGRU(AbstractEager):
             self.of_input(of_x, weight[rows], chunk, add=rows is candidate)
 
 
-def lerp(n: Tensor, h: Tensor, z: Tensor, *, out: Tensor) -> None:
-    """``out = n + z (h - n)``, summed up in the dtype of n."""
-    if out.dtype == n.dtype:
-        torch.lerp(n, h, z, out=out)
+def lerp(start: Tensor, end: Tensor, z: Tensor, *, out: Tensor) -> None:
+    """``out = start + z (end - start)``, summed up in the dtype of z."""
+    if out.dtype == z.dtype:
+        torch.lerp(start, end, z, out=out)
     else:
-        out.copy_(torch.lerp(n, h.to(n.dtype), z))
+        out.copy_(torch.lerp(start.to(z.dtype), end.to(z.dtype), z))

@@ -1,7 +1,7 @@
 """The LSTM family in ATen calls, with the backward pass by hand.
 
 Shape legend: N = rows of all steps, n = rows of a chunk, b = rows of a step, B = batch, H = hidden, P = width of h,
-G = 4 * H (gates i, f, g, o).
+G = what goes into the gates, 4 * H (gates i, f, g, o) where a cell has no others.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from gradguard.nn.kernels.eager import AbstractEager, Before, Steps
-from gradguard.nn.kernels.gates import BackStep, ForwardStep, forward_steps, gradient_factors
+from gradguard.nn.kernels.gates import BackStep, Factors, ForwardStep, forward_steps, gradient_factors
 from gradguard.nn.kernels.products import add_product, bias_sum, write_product
 from gradguard.nn.order import Chunk
 
 
 class AbstractEagerLSTM(AbstractEager):
-    """A subclass says how h enters the gates and how c leaves the cell, and back."""
+    """A subclass says how h enters the gates and how c leaves the cell, and back; where it is another, the cell."""
 
     @abstractmethod
     def begin(self) -> Tensor:
@@ -32,7 +32,7 @@ class AbstractEagerLSTM(AbstractEager):
 
     @abstractmethod
     def leave(self, own: ForwardStep, c_bH: Tensor) -> None:
-        """Write the tanh that leaves the cell; c is f * c_before + i * g, and afterwards what is carried on."""
+        """Write the tanh that leaves the cell; c is as the gates make it, and afterwards what is carried on."""
 
     @abstractmethod
     def begin_back(self, kept: list[Tensor], fresh: list[Tensor], chunk: Chunk) -> None:
@@ -40,7 +40,7 @@ class AbstractEagerLSTM(AbstractEager):
 
     @abstractmethod
     def leave_back(self, number: int, d_c: Tensor, d_m: Tensor, through: Tensor) -> Tensor:
-        """Gradient of f * c_before + i * g: from that of the c carried on, and d_m * through, that before the tanh."""
+        """Gradient of c as the gates make it: from that of c carried on, and d_m * through, that before the tanh."""
 
     @abstractmethod
     def enter_back(self, number: int, d_z: Tensor, d_h: Tensor) -> None:
@@ -49,6 +49,14 @@ class AbstractEagerLSTM(AbstractEager):
     @abstractmethod
     def of_products(self, d_nG: Tensor) -> tuple[Tensor, Tensor]:
         """End a chunk: gradients of W_ih x and W_hh h, from those of the gates; add up those of what is between."""
+
+    def cell(self, own: ForwardStep, c_before: Tensor, c: Tensor) -> None:
+        """Write c from the open gates."""
+        torch.mul(own.f, c_before, out=c).addcmul_(own.i, own.g)
+
+    def factors(self, gates_nG: Tensor, tanh_nH: Tensor, c_before_nH: Tensor) -> Factors:
+        """Compute by what the gradients of some steps are multiplied."""
+        return gradient_factors(gates_nG, tanh_nH, c_before_nH)
 
     def start(self) -> Steps:
         """Take the products with x; room for the tanh, and for what leaves the cell."""
@@ -63,9 +71,9 @@ class AbstractEagerLSTM(AbstractEager):
         self.enter(own, h)
         own.i_f.sigmoid_()
         own.g.tanh_()
-        own.o.sigmoid_()
-        torch.mul(own.f, old[1], out=new[1]).addcmul_(own.i, own.g)
+        self.cell(own, old[1], new[1])
         self.leave(own, new[1])
+        own.o.sigmoid_()
         torch.mul(own.o, own.tanh, out=own.m)
         if self.project is not None:
             write_product(new[0], own.m, self.project.t())
@@ -77,7 +85,7 @@ class AbstractEagerLSTM(AbstractEager):
     def like_kept(self) -> list[Tensor]:
         """The same."""
         rows, c = self.layer.x.shape[0], self.layer.states[1]
-        return [c.new_empty(rows, 4 * c.shape[1]), c.new_empty(rows, c.shape[1])]
+        return [c.new_empty(rows, self.blocks * c.shape[1]), c.new_empty(rows, c.shape[1])]
 
     def start_back(self, kept: list[Tensor], fresh: list[Tensor], before: Before, chunk: Chunk) -> Steps:
         """Compute all that does not depend on the gradients."""
@@ -85,11 +93,11 @@ class AbstractEagerLSTM(AbstractEager):
         self.project = self.layer.params.get("weight_hr")
         self.d_nG, width = torch.empty_like(self.gates_nG), self.layer.states[0].shape[1]
         self.d_nP = None if self.project is None else self.tanh_nH.new_empty(len(self.tanh_nH), width)
-        d_n4H = self.d_nG.unflatten(1, (4, self.tanh_nH.shape[1]))
+        d_nGH = self.d_nG.unflatten(1, (self.blocks, self.tanh_nH.shape[1]))
         self.begin_back(kept[2:], fresh, chunk)
         projected = (None,) * len(chunk.steps) if self.d_nP is None else parts(self.d_nP)
-        factors = map(parts, gradient_factors(self.gates_nG, self.tanh_nH, before.states[1]))
-        written = map(parts, (self.d_nG, d_n4H[:, :3], d_n4H[:, 3]))
+        factors = map(parts, self.factors(self.gates_nG, self.tanh_nH, before.states[1]))
+        written = map(parts, (self.d_nG, d_nGH[:, :-1], d_nGH[:, -1]))
         return map(BackStep, *written, projected, *factors)
 
     def step_back(self, number: int, own: BackStep, d: Sequence[Tensor]) -> None:
@@ -121,9 +129,8 @@ class AbstractEagerLSTM(AbstractEager):
         self.of_input(of_x, params["weight_ih"], chunk)
 
 
-@final
-class EagerLSTM(AbstractEagerLSTM):
-    """The LSTM itself."""
+class AbstractEagerPlainLSTM(AbstractEagerLSTM):
+    """The product with h enters the gates as it is, and c leaves through a tanh."""
 
     def begin(self) -> Tensor:
         """Take the product with x, and the biases."""
@@ -155,3 +162,8 @@ class EagerLSTM(AbstractEagerLSTM):
     def of_products(self, d_nG: Tensor) -> tuple[Tensor, Tensor]:
         """Both are the gates' own."""
         return d_nG, d_nG
+
+
+@final
+class EagerLSTM(AbstractEagerPlainLSTM):
+    """The LSTM itself."""

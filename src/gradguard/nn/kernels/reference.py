@@ -14,18 +14,18 @@ from gradguard.functional.recurrence import unroll
 from gradguard.nn.kernels.base import AbstractKernel, Gradients, Layer, Outcome, shares_of_steps
 
 
-def run(layer: Layer) -> tuple[list[Tensor], list[Tensor]]:
+def run(layer: Layer, seen: list[Tensor] | None = None) -> tuple[list[Tensor], list[Tensor]]:
     """Each state at every step, and after the last one: differentiable in whatever way torch knows."""
     recurrence, x, states, params, order, noise = layer
-    shares = shares_of_steps(noise.zones, order)
+    shares, take = shares_of_steps(noise.zones, order), recurrence.begin(params, [] if seen is None else seen)
 
     def step(x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         if noise.clip is not None:
             states = clamp_gradient(states[0], noise.clip), *states[1:]
         drop = {} if noise.drop_h is None else {"drop_h": noise.drop_h[: len(x)]}
-        new = recurrence.step(x, *states, **params, **drop)
+        new = take(x, *states, **drop)
         triples = zip(new, states, next(shares), strict=True)
-        return tuple(state if zone is None else state + zone * (old - state) for state, old, zone in triples)
+        return tuple(state if zone is None else torch.lerp(state, old, zone) for state, old, zone in triples)
 
     return unroll(step, order.in_time(x), states, reverse=order.reverse)
 
@@ -65,7 +65,11 @@ class Reference(AbstractKernel):
 
     def forward(self, *, save: bool) -> Outcome:
         """Run all steps."""
-        return Outcome(run(self.layer)[0], [])
+        seen: list[Tensor] = []
+        sequences, _ = run(self.layer, seen)
+        last = self.layer.states[-1]
+        shapes = self.layer.recurrence.extras(self.steps, last.shape[1])
+        return Outcome(sequences, [], [torch.stack(seen) if seen else last.new_empty(shape) for shape in shapes])
 
     def saved(self) -> list[Tensor]:
         """Nothing."""

@@ -13,39 +13,36 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor
 
+from gradguard.nn.kernels.base import Layer
 from gradguard.nn.kernels.eager import AbstractEager, Before, Steps
 from gradguard.nn.kernels.products import add_product, bias_sum
 from gradguard.nn.order import Chunk
 
 
-class _Back(NamedTuple):
+class RNNBack(NamedTuple):
     """What a step back reads and writes, [b, H] each."""
 
     factor: Tensor  # of dL/dh, for dL/dz
     d_z: Tensor  # written
 
 
-@final
-class EagerRNN(AbstractEager):
-    """See the head of this file."""
+class AbstractEagerRNN(AbstractEager):
+    """What a cell does whose new h is a nonlinearity of one sum."""
 
     blocks = 1
 
-    def start(self) -> Steps:
-        """Take the product with x, and the biases."""
-        params, bias = self.layer.params, bias_sum(self.layer.params, self.wide)
-        z = (self.layer.x @ params["weight_ih"].t()).to(self.wide)
-        self.weight_t = params["weight_hh"].t()
-        self.is_tanh = vars(self.layer.recurrence)["nonlinearity"] == "tanh"
-        return self.layer.order.parts(z if bias is None else z.add_(bias))
+    def __init__(self, layer: Layer) -> None:
+        super().__init__(layer)
+        self.is_tanh = vars(layer.recurrence)["nonlinearity"] == "tanh"
 
-    def step(self, own: Tensor, h: Tensor, old: Sequence[Tensor], new: Sequence[Tensor]) -> None:
-        """Take a step."""
-        add_product(own, h, self.weight_t)
+    def activate(self, z: Tensor, out: Tensor) -> None:
+        """Write the nonlinearity of a sum."""
         if self.is_tanh:
-            torch.tanh(own, out=new[0])
-        else:
-            torch.clamp(own, min=0, out=new[0])
+            torch.tanh(z, out=out)
+        elif out.dtype == z.dtype:
+            torch.clamp(z, min=0, out=out)
+        else:  # which clamp does not write
+            out.copy_(z.clamp_(min=0))
 
     def kept(self) -> list[Tensor]:
         """Nothing beside h."""
@@ -58,11 +55,28 @@ class EagerRNN(AbstractEager):
     def start_back(self, kept: list[Tensor], fresh: list[Tensor], before: Before, chunk: Chunk) -> Steps:
         """Compute the derivatives of the nonlinearity."""
         h = fresh[0].to(self.wide)
-        factor = 1 - h * h if vars(self.layer.recurrence)["nonlinearity"] == "tanh" else (h > 0).to(self.wide)
+        factor = 1 - h * h if self.is_tanh else (h > 0).to(self.wide)
         self.d_nH = torch.empty_like(h)
-        return map(_Back, *map(chunk.order.parts, (factor, self.d_nH)))
+        return map(RNNBack, *map(chunk.order.parts, (factor, self.d_nH)))
 
-    def step_back(self, number: int, own: _Back, d: Sequence[Tensor]) -> None:
+
+@final
+class EagerRNN(AbstractEagerRNN):
+    """See the head of this file."""
+
+    def start(self) -> Steps:
+        """Take the product with x, and the biases."""
+        params, bias = self.layer.params, bias_sum(self.layer.params, self.wide)
+        z = (self.layer.x @ params["weight_ih"].t()).to(self.wide)
+        self.weight_t = params["weight_hh"].t()
+        return self.layer.order.parts(z if bias is None else z.add_(bias))
+
+    def step(self, own: Tensor, h: Tensor, old: Sequence[Tensor], new: Sequence[Tensor]) -> None:
+        """Take a step."""
+        add_product(own, h, self.weight_t)
+        self.activate(own, new[0])
+
+    def step_back(self, number: int, own: RNNBack, d: Sequence[Tensor]) -> None:
         """Take a step back."""
         torch.mul(own.factor, d[0], out=own.d_z)
         self.through_h(d[0], own.d_z, self.layer.params["weight_hh"])

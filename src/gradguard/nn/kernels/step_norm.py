@@ -1,4 +1,4 @@
-"""A layer norm that is taken one step at a time, and whose gain and shift get their gradients from all steps at once.
+"""A norm that is taken one step at a time, and whose gain and shift get their gradients from all steps at once.
 
 Shape legend: N = rows of all steps, b = rows of a step, S = width of what is normed.
 """
@@ -10,65 +10,54 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from gradguard.nn.kernels.norms import AbstractNorm
 from gradguard.nn.order import Order
-
-_back = torch.ops.aten.native_layer_norm_backward.default
 
 
 class StepNorm:
     """The forward pass: norms steps in the order in which they come, and keeps what the backward pass wants.
 
     Args:
-        gain: [S].
-        shift: [S], or None.
-        eps: added to the variance.
-        dtype: of what is normed.
+        norm: what to take.
     """
 
-    def __init__(self, gain: Tensor, shift: Tensor | None, eps: float, dtype: torch.dtype) -> None:
-        self.gain, self.shift, self.eps = gain.to(dtype), None if shift is None else shift.to(dtype), eps
-        self.shape = list(gain.shape)
-        self.means: list[Tensor] = []
-        self.scales: list[Tensor] = []
+    def __init__(self, norm: AbstractNorm) -> None:
+        self.norm, self.seen = norm, list[Sequence[Tensor]]()
 
     def __call__(self, raw_bS: Tensor) -> Tensor:
         """Norm the rows of the next step."""
-        normed, mean, scale = torch.native_layer_norm(raw_bS, self.shape, self.gain, self.shift, self.eps)
-        self.means.append(mean)
-        self.scales.append(scale)
+        normed, *statistics = self.norm(raw_bS)
+        self.seen.append(statistics)
         return normed
 
-    def stats(self, order: Order) -> list[Tensor]:
-        """Mean and reciprocal deviation of all rows in the order of time, [N, 1] each."""
-        none = self.gain.new_empty(0, 1)
-        return [torch.cat([none, *(s[::-1] if order.reverse else s)]) for s in (self.means, self.scales)]
+    def add_to(self, out_bS: Tensor, raw_bS: Tensor) -> None:
+        """Norm the rows of the next step, and add them to ``out``."""
+        self.seen.append(self.norm.add_to(out_bS, raw_bS))
+
+    def statistics(self, order: Order) -> list[Tensor]:
+        """Those of all rows in the order of time, [N, ...] each."""
+        in_time, none = self.seen[::-1] if order.reverse else self.seen, self.norm.like_statistics(0)
+        return [torch.cat([empty, *(each[i] for each in in_time)]) for i, empty in enumerate(none)]
 
 
 class StepNormBack:
     """The backward pass.
 
     Args:
+        norm: what was taken.
         raw: what was normed, [N, S].
-        stats: mean and reciprocal deviation, [N, 1] each.
-        gain: [S].
-        shift: [S], or None.
+        statistics: of its rows.
         order: which rows belong to which step.
     """
 
-    def __init__(self, raw: Tensor, stats: Sequence[Tensor], gain: Tensor, shift: Tensor | None, order: Order) -> None:
-        self.raw, self.stats = raw, stats
-        self.gain, self.shift = gain.to(raw.dtype), None if shift is None else shift.to(raw.dtype)
-        self.shape = list(gain.shape)
-        self.parts = list(zip(*map(order.parts, (raw, *stats)), strict=True))
+    def __init__(self, norm: AbstractNorm, raw: Tensor, statistics: Sequence[Tensor], order: Order) -> None:
+        self.norm, self.prepared = norm, norm.prepared(raw, statistics)
+        self.parts = list(zip(*map(order.parts, self.prepared), strict=True))
 
     def __call__(self, step: int, d_normed: Tensor) -> Tensor:
         """Gradient of what a step normed."""
-        raw, mean, scale = self.parts[step]
-        found: Tensor = _back(d_normed, raw, self.shape, mean, scale, self.gain, self.shift, [True, False, False])[0]
-        return found
+        return self.norm.back(d_normed, *self.parts[step])
 
     def all_steps(self, d_NS: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Gradients of all that was normed, of the gain, and of the shift."""
-        mask = [True, True, self.shift is not None]
-        of_raw, of_gain, of_shift = _back(d_NS, self.raw, self.shape, *self.stats, self.gain, self.shift, mask)
-        return of_raw, of_gain, of_shift
+        return self.norm.back_to_all(d_NS, *self.prepared)
