@@ -1,17 +1,22 @@
-"""Recurrent modules beside torch.nn.LSTM and loops of cells: forward and backward, peak memory, and what each can do.
+"""Recurrent modules beside torch's and loops of cells: forward and backward, peak memory, and what each can do.
 
-The loops are what one writes by hand: a cell of two Linear and three LayerNorm layers in a Python loop, and the same
-through torch.jit.script. All contenders take turns in one process; the A/A row is nn.LSTM twice. Memory is the rise of
-the resident set over one training step in a process of its own; on a GPU, the peak of what its allocator gave out.
+The loops are what one writes by hand. "Classes" holds every module against a Python loop over its own step in plain
+torch, with the product with x inside the step and the gradients that autograd finds, and against torch's module where
+torch has it. "Speed" holds nn.LSTM against ours and two loops of a cell of two Linear and three LayerNorm layers, one
+of them through torch.jit.script; its A/A row is nn.LSTM twice. Contenders take turns in one process. Memory is the rise
+of the resident set over one training step in a process of its own; on a GPU, the peak of what its allocator gave out.
 """
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
 
@@ -21,6 +26,7 @@ from torch import Tensor, nn
 from benchmarks.timing import interval, machine, microseconds, ratio, rounds, table
 from gradguard import nn as gnn
 
+Shape = tuple[int, int, int, int]
 SHAPES = ((200, 16, 64, 64), (100, 32, 128, 256), (100, 64, 512, 512), (784, 32, 1, 128))
 CUDA_SHAPES = (*SHAPES, *((100, 64, hidden, hidden) for hidden in (128, 256, 1024)))
 TORCH, AGAIN, LOOP, SCRIPT = "nn.LSTM", "nn.LSTM (A/A)", "loop of LayerNorm cells", "scripted loop"
@@ -58,6 +64,25 @@ class Loop(nn.Module):
         return torch.stack(outputs), (h, c)
 
 
+class OwnLoop(nn.Module):
+    """A loop over the steps of a module of one layer, with its weights."""
+
+    def __init__(self, module: gnn.AbstractRecurrent) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        recurrence = self.module.recurrence
+        params = {name.removesuffix("_l0"): param for name, param in self.module.named_parameters()}
+        step = recurrence.begin(recurrence.effective(params), [])
+        widths = recurrence.widths(self.module.hidden_size, 0)
+        states, outputs = [x.new_zeros(x.shape[1], width) for width in widths], []
+        for x_t in x.unbind(0):
+            states = step(x_t, *states)
+            outputs.append(states[0])
+        return torch.stack(outputs), states
+
+
 def scripted(input_size: int, hidden_size: int) -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -73,12 +98,25 @@ KINDS: dict[str, Callable[[int, int], nn.Module]] = {
     LOOP: Loop,
     SCRIPT: scripted,
 }
+CLASSES = {
+    name: kind
+    for name, kind in vars(gnn).items()
+    if isinstance(kind, type) and issubclass(kind, gnn.AbstractRecurrent) and not name.startswith("Abstract")
+}
+COUNTERPARTS = {"LSTM": nn.LSTM, "GRU": nn.GRU, "RNN": nn.RNN}
 
 
-def training_step(kind: str, shape: tuple[int, int, int, int], device: str = "cpu") -> Callable[[], float]:
+def made(kind: Callable[..., nn.Module], shape: Shape) -> nn.Module:
+    """One layer; what counts the steps is told how many there are."""
+    steps, _, width, hidden = shape
+    taken = inspect.signature(kind).parameters
+    return kind(width, hidden, **{name: steps for name in ("length", "max_steps") if name in taken})
+
+
+def training_step(module: nn.Module, shape: Shape, device: str = "cpu") -> Callable[[], float]:
     """One forward and backward pass, and how long it takes."""
     steps, batch, width, hidden = shape
-    module = KINDS[kind](width, hidden).to(device)
+    module.to(device)
     x = torch.randn(steps, batch, width, device=device, requires_grad=True)
     grad = torch.randn(steps, batch, hidden, device=device)
     wait = torch.cuda.synchronize if device == "cuda" else lambda: None
@@ -99,7 +137,7 @@ def training_step(kind: str, shape: tuple[int, int, int, int], device: str = "cp
 def speed(n: int, device: str) -> list[str]:
     lines, ratios = [f"## Forward and backward: {n} rounds\n"], []
     for shape in CUDA_SHAPES if device == "cuda" else SHAPES:
-        seconds = rounds({kind: training_step(kind, shape, device) for kind in KINDS}, n)
+        seconds = rounds({name: training_step(made(kind, shape), shape, device) for name, kind in KINDS.items()}, n)
         to_torch = {kind: ratio(values, seconds[TORCH]) for kind, values in seconds.items()}
         to_loop = {kind: ratio(values, seconds[LOOP]) for kind, values in seconds.items()}
         ratios.append({kind: value[0] for kind, value in to_torch.items()})
@@ -108,9 +146,45 @@ def speed(n: int, device: str) -> list[str]:
             for kind, values in seconds.items()
         ]
         lines += [f"### (T, B, I, H) = {shape}\n", table(["", "us (quartiles)", "to nn.LSTM", "to the loop"], rows), ""]
-    means = {kind: torch.tensor([r[kind] for r in ratios]).log().mean().exp().item() for kind in KINDS}
-    rows = [[kind, f"{mean:.2f}"] for kind, mean in means.items()]
+    rows = [[kind, f"{geometric_mean([r[kind] for r in ratios]):.2f}"] for kind in KINDS]
     return [*lines, "### Geometric mean of the ratios to nn.LSTM\n", table(["", "ratio"], rows), ""]
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    return torch.tensor(values).log().mean().exp().item()
+
+
+def classes(n: int, device: str) -> list[str]:
+    """Every class beside the loop over its own step."""
+    shapes, lines = CUDA_SHAPES if device == "cuda" else SHAPES, [f"## Every class beside its loop: {n} rounds\n"]
+    header = ["", "us (quartiles)", "its loop, us (quartiles)", "to its loop", "to torch's"]
+    to_loop: dict[str, list[float]] = {name: [] for name in CLASSES}
+    to_torch: dict[str, list[float]] = {name: [] for name in COUNTERPARTS}
+    for shape in shapes:
+        rows = []
+        for name, kind in CLASSES.items():
+            module = made(kind, shape)
+            contenders = {"ours": module, "loop": OwnLoop(module)}
+            if name in COUNTERPARTS:
+                contenders["torch"] = made(COUNTERPARTS[name], shape)
+            seconds = rounds({who: training_step(it, shape, device) for who, it in contenders.items()}, n)
+            ratios = {who: ratio(seconds["ours"], seconds[who]) for who in contenders}
+            to_loop[name].append(ratios["loop"][0])
+            if name in COUNTERPARTS:
+                to_torch[name].append(ratios["torch"][0])
+            times, against = [microseconds(seconds[who]) for who in ("ours", "loop")], interval(ratios["loop"])
+            rows.append([name, *times, against, interval(ratios["torch"]) if name in COUNTERPARTS else ""])
+        lines += [f"### (T, B, I, H) = {shape}\n", table(header, rows), ""]
+    rows = [
+        [
+            name,
+            *(f"{value:.2f}" for value in [*values, geometric_mean(values)]),
+            f"{geometric_mean(to_torch[name]):.2f}" if name in COUNTERPARTS else "",
+        ]
+        for name, values in to_loop.items()
+    ]
+    header = ["to its loop at (T, B, I, H) =", *map(str, shapes), "geometric mean", "of the ratios to torch's"]
+    return [*lines, "### Summary; the goal is 0.5\n", table(header, rows), ""]
 
 
 def resident(field: str) -> float:
@@ -119,20 +193,22 @@ def resident(field: str) -> float:
     return next(int(line.split()[1]) for line in status if line.startswith(field)) / 1024
 
 
-def rise(kind: str, shape: tuple[int, int, int, int]) -> float:
+def rise(kind: str, shape: Shape) -> float:
     """How far the resident set rises in one training step, in MiB; in this process, which has done nothing else."""
-    training_step(kind, (2, 2, *shape[2:]))()  # loads the libraries
-    step = training_step(kind, shape)
+    small = (2, 2, *shape[2:])
+    training_step(made(KINDS[kind], small), small)()  # loads the libraries
+    step = training_step(made(KINDS[kind], shape), shape)
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")
     step()
     return resident("VmHWM") - before
 
 
-def allocated(kind: str, shape: tuple[int, int, int, int]) -> float:
+def allocated(kind: str, shape: Shape) -> float:
     """How far what the GPU's allocator gave out rises in one training step, in MiB."""
-    training_step(kind, (2, 2, *shape[2:]), "cuda")()  # loads the libraries
-    step = training_step(kind, shape, "cuda")
+    small = (2, 2, *shape[2:])
+    training_step(made(KINDS[kind], small), small, "cuda")()  # loads the libraries
+    step = training_step(made(KINDS[kind], shape), shape, "cuda")
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
     step()
@@ -154,33 +230,40 @@ def memory(device: str) -> list[str]:
     return ["## Peak memory of a training step, MiB\n", table(["(T, B, I, H)", *kinds], rows), ""]
 
 
-def contract() -> list[str]:
-    """What of the contract each module keeps."""
+def kept(name: str) -> list[str]:
+    """What of the contract a module keeps."""
     from tests.contracts.recurrent import CONTRACT, MODULES
 
+    torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    rows = []
-    kinds = {TORCH: nn.LSTM} | {f"gnn.{name}": kind for name, kind in MODULES.items()}
-    for name, check in CONTRACT.items():
-        row = [name.replace("_", " ")]
-        for kind in kinds.values():
-            try:
-                check(kind)
-            except BaseException as error:
-                row.append(f"**no**: {type(error).__name__}")
-            else:
-                row.append("yes")
-        rows.append(row)
-    kept = [sum(row[i + 1] == "yes" for row in rows) for i in range(len(kinds))]
-    summary = ", ".join(f"{name} keeps {n}" for name, n in zip(kinds, kept, strict=True))
+    kind, points = nn.LSTM if name == TORCH else MODULES[name], []
+    for check in CONTRACT.values():
+        try:
+            check(kind)
+        except BaseException as error:
+            points.append(f"**no**: {type(error).__name__}")
+        else:
+            points.append("yes")
+    return points
+
+
+def contract() -> list[str]:
+    """What of the contract each module keeps, in two processes: most of the time graphs are compiled."""
+    from tests.contracts.recurrent import CONTRACT, MODULES
+
+    kinds = [TORCH, *MODULES]
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        columns = dict(zip(kinds, pool.map(kept, kinds), strict=True))
+    rows = [[name.replace("_", " "), *points] for name, *points in zip(CONTRACT, *columns.values(), strict=True)]
+    summary = ", ".join(f"{name} keeps {points.count('yes')}" for name, points in columns.items())
     return [f"## Contract: of {len(rows)} points {summary}\n", table(["", *kinds], rows), ""]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=15, help="a third as many for the table of all classes")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--only", choices=["speed", "memory", "contract"])
+    parser.add_argument("--only", choices=["speed", "classes", "memory", "contract"])
     parser.add_argument("--rise", nargs=5, metavar=("KIND", "T", "B", "I", "H"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.rise:
@@ -190,6 +273,7 @@ def main() -> None:
     print(f"# Recurrent modules\n\n{machine(options.device)}\n")
     parts = {
         "speed": lambda: speed(options.rounds, options.device),
+        "classes": lambda: classes(max(options.rounds // 3, 2), options.device),
         "memory": lambda: memory(options.device),
         "contract": contract,
     }

@@ -17,6 +17,7 @@ from gradguard.clip import ZClip
 from gradguard.functional import norms
 from gradguard.recover import Skip
 from tests import reference
+from tests.contracts.recurrent import IN_TRAINING, MODULES, Kind, projected
 from tests.guard.loops import batches, float32_total, loss_of, mlp
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -103,9 +104,9 @@ def test_clipping_and_skipping(fused: bool) -> None:
     assert guard.history["grad_norm/clipped"].high.nan_to_num().max() <= 0.1 * 1.001
 
 
-@pytest.mark.parametrize("kind", [gnn.LSTM, gnn.LayerNormLSTM, gnn.NormalizedCellLSTM])
-def test_recurrent_modules_equal_the_cpu_and_never_synchronise(kind: type[nn.Module]) -> None:
-    module = kind(5, 7, num_layers=2, bidirectional=True, proj_size=3, dtype=torch.float64)
+@pytest.mark.parametrize("kind", [*MODULES.values(), *IN_TRAINING.values()], ids=[*MODULES, *IN_TRAINING])
+def test_recurrent_modules_equal_the_cpu_and_never_synchronise(kind: Kind) -> None:
+    module = kind(5, 7, num_layers=2, bidirectional=True, dtype=torch.float64, **projected(kind))
     there = copy.deepcopy(module).cuda()
     x = torch.randn(6, 4, 5, dtype=torch.float64)
     output, _ = module(x)

@@ -61,7 +61,6 @@ _FOLLOWS = "running statistics are followed in place, which torch.func does not 
 NOT_APPLICABLE: dict[str, dict[str, str]] = {
     "BatchNormLSTM": {"states_carry_on": "the second call counts its steps from 0 on, with their statistics"},
     "BatchNormLSTM, in training": {
-        "states_carry_on": "the second call counts its steps from 0 on",
         "forms_of_input": _ONE,
         "packed_equals_each_alone": _ONE,
         "batched_gradients": _ONE,
@@ -73,7 +72,11 @@ NOT_APPLICABLE: dict[str, dict[str, str]] = {
         **dict.fromkeys(("exports", "exports_strictly"), "what is exported is in evaluation"),
     },
 }
-TORCH: dict[str, Kind] = {"RNN": nn.RNN, "GRU": nn.GRU}  # whose contract it is; nn.LSTM's, where nothing is said
+TORCH: dict[str, Kind] = {
+    "RNN": nn.RNN,
+    "GRU": nn.GRU,
+    "LayerNormGRU": nn.GRU,
+}  # whose contract it is; nn.LSTM's, where nothing is said
 
 
 def projected(kind: Kind) -> dict[str, int]:

@@ -38,6 +38,7 @@ def layer_norm_lstm(
     biased. Source: Ba, Kiros and Hinton 2016, "Layer normalization", arXiv 1607.06450, equations 20 to 22. Host sync:
     none. Mutates: nothing.
 
+    >>> import torch
     >>> parameters = {"weight_ih": torch.ones(8, 1), "weight_hh": torch.ones(8, 2), "gain_ih": torch.ones(8)}
     >>> parameters |= {"gain_hh": torch.ones(8), "gain_c": torch.ones(2)}
     >>> h, c = layer_norm_lstm(torch.ones(1, 1), torch.ones(1, 2), torch.tensor([[2.0, 4.0]]), **parameters)
@@ -77,6 +78,7 @@ def normalized_cell_lstm(
     Source: the LayerNorm LSTM of PyTorch's fastrnns benchmark and of TensorFlow Addons. Host sync: none. Mutates:
     nothing.
 
+    >>> import torch
     >>> parameters = {"weight_ih": torch.ones(8, 1), "weight_hh": torch.ones(8, 2), "gain_ih": torch.ones(8)}
     >>> parameters |= {"gain_hh": torch.ones(8), "gain_c": torch.ones(2)}
     >>> normalized_cell_lstm(torch.ones(1, 1), torch.ones(1, 2), torch.tensor([[2.0, 4.0]]), **parameters)[1]

@@ -33,6 +33,7 @@ def lstm(
     the mask of variational dropout. Source: Hochreiter and Schmidhuber 1997; the forget gate of
     Gers et al. 2000; the projection of Sak et al. 2014. Host sync: none. Mutates: nothing.
 
+    >>> import torch
     >>> zero, one = torch.zeros(1, 1), torch.ones(4, 1)
     >>> h, c = lstm(zero, zero, torch.ones(1, 1), weight_ih=one, weight_hh=one)
     >>> c  # half of it is kept, and nothing added

@@ -75,6 +75,8 @@ class EagerBatchNormLSTM(AbstractEagerLSTM):
         counts = self.norms[0].counts
         if counts and isinstance(counts[0], Tensor):
             return torch.stack([torch.as_tensor(count, device=self.hat_x.device) for count in counts]).unsqueeze(1)
+        if self.layer.order.even:  # without a copy to the device
+            return self.hat_x.new_full((self.steps, 1), self.layer.order.batch)
         return self.hat_x.new_tensor([float(count) for count in counts]).unsqueeze(1)
 
     def kept(self) -> list[Tensor]:
