@@ -88,3 +88,19 @@ def test_weight_decay_leaves_vectors_alone() -> None:
     assert [len(group["params"]) for group in normed.weight_decay_groups(0.01)] == [3, 2]
     with pytest.raises(ValueError, match="GRU needs weight_decay >= 0, got -1"):
         normed.weight_decay_groups(-1)
+
+
+@pytest.mark.parametrize("options", [{"variational_dropout": 0.3}, {"zoneout": 0.3}, {"residual": True}])
+def test_no_option_goes_round_the_bound(options: dict[str, Any]) -> None:
+    """Over 784 steps a factor of 1 / (1 - 0.3) would be 10 to the 121."""
+    rnn = gnn.IndRNN(4, 8, length=784, **options)
+    h = torch.zeros(1, 2, 8, requires_grad=True)
+    output, last = rnn(torch.rand(784, 2, 4), h)
+    assert output.isfinite().all()
+    (grad,) = torch.autograd.grad(last.sum(), h)
+    assert grad.abs().max() <= 2.001
+
+
+def test_a_length_of_another_integer_type_is_read_back() -> None:
+    rnn = gnn.IndRNN(4, 8, length=torch.tensor([5, 7]).max())
+    assert "length=7" in rnn.recurrence.spec

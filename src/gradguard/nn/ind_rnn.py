@@ -42,6 +42,7 @@ class IndRNNRecurrence(AbstractUnprojectedRecurrence):
 
     name: ClassVar[str] = "ind_rnn"
     gates: ClassVar[Gates] = gates.RNN
+    drops_h: ClassVar[bool] = False
     lacks: ClassVar[Mapping[str, str]] = {
         "weight_dropout": "its recurrent weight is a vector, each entry of which is one unit's memory"
     }
@@ -64,6 +65,7 @@ class IndRNNRecurrence(AbstractUnprojectedRecurrence):
         if not isinstance(self.long_memory, bool):
             raise TypeError(f"IndRNN needs long_memory to be a bool, got {self.long_memory!r}.")
         length, gamma = whole_number("IndRNN", "length", self.length), positive("IndRNN", "gamma", self.gamma)
+        object.__setattr__(self, "length", length)  # an integer of NumPy's or a tensor would not be read back
         object.__setattr__(self, "bounds", bounds_of(gamma ** (1 / length)))
         object.__setattr__(self, "lasting", min(1 / gamma, gamma / 4) ** (1 / length))
         super().__post_init__()
@@ -106,6 +108,8 @@ class IndRNN(AbstractRecurrent):
     in :math:`[-\gamma, \gamma]` whatever is learned. Units meet in the layer above: take two layers or more. Arguments
     (but for ``length`` and what follows it), forms of input, states and exceptions are those of ``torch.nn.RNN``. Of a
     layer there are ``weight_ih``, ``weight_hh``, which is u, [H], and one bias, ``bias_ih``.
+
+    Of the options, ``variational_dropout`` is on inputs alone: a mask on h would multiply u at every step.
 
     The bound holds in every pass, whatever wrote the parameter, under autocast and in half precision, too. What is
     stored is brought back before each forward pass in training, and where it is saved or loaded. An entry that is

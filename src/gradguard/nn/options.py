@@ -103,7 +103,7 @@ def noise(recurrence: AbstractRecurrence, settings: Settings, rows: int, states:
         ``drop_h``, [B, P], the factors of the h that enters the products; ``zone_<i>``, [N, S], 1 where state i stays.
     """
     drawn = {}
-    if settings.variational_dropout:
+    if settings.variational_dropout and recurrence.drops_h:
         drawn["drop_h"] = factors(settings.variational_dropout, states[0], *states[0].shape)
     for i, (rate, state) in enumerate(zip(recurrence.rates, states, strict=True)):
         if rate:

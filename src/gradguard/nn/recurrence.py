@@ -30,6 +30,7 @@ class AbstractRecurrence(ABC):
     Attributes:
         name: in the table of kernels.
         gates: the blocks of its weights, for initialisers.
+        drops_h: whether variational dropout is on the h that enters the products, too.
         lacks: options of the family that the cell does not have, and why.
         spec: name and settings in one line, which is all that an operator in a graph knows of it.
     """
@@ -40,6 +41,7 @@ class AbstractRecurrence(ABC):
 
     name: ClassVar[str]
     gates: ClassVar[Gates]
+    drops_h: ClassVar[bool] = True
     lacks: ClassVar[Mapping[str, str]] = {}
     named: ClassVar[dict[str, type[AbstractRecurrence]]] = {}
 
