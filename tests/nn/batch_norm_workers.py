@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence
 
 from gradguard import nn as gnn
+from gradguard.nn.kernels import eager
 
 LENGTHS = ((3, 6, 2), (1, 4))  # of each rank's sequences: one rank has fewer, and ends sooner
 
@@ -38,6 +39,7 @@ def train(module: nn.Module, batch: list[Tensor], scale: float) -> None:
 def run(rank: int, world: int, folder: str) -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
+    eager.ENTRIES = 100  # a step or two in a chunk, and not as many in each process
     dist.init_process_group("gloo", init_method=f"file://{folder}/sync", rank=rank, world_size=world)
     module = model(sync=True)
     # Its buffers are synchronised as they are; the mean of the ranks' gradients is to be their sum.

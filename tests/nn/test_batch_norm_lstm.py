@@ -34,11 +34,22 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def normed(rows: np.ndarray, p: Params, name: str, given: tuple[np.ndarray, np.ndarray] | None) -> np.ndarray:
-    """Equation 4, over the rows of a batch."""
-    mean = rows.sum(0) / len(rows) if given is None else given[0]
-    var = ((rows - mean) ** 2).sum(0) / len(rows) if given is None else given[1]
-    return p[f"gain_{name}"] * (rows - mean) / np.sqrt(var + EPS)
+Row = tuple[np.ndarray, np.ndarray]
+
+
+def moments_of(rows: np.ndarray, given: Row | None, before: Row | None) -> Row:
+    """Over the rows of a batch; of a single one, those of the step before, which are constants: a real part is one."""
+    if given is not None:
+        return given
+    if len(rows) < 2 and before is not None:
+        return before[0].real, before[1].real
+    mean = rows.sum(0) / len(rows)
+    return mean, ((rows - mean) ** 2).sum(0) / len(rows)
+
+
+def normed(rows: np.ndarray, by: Row, gain: np.ndarray) -> np.ndarray:
+    """Equation 4."""
+    return gain * (rows - by[0]) / np.sqrt(by[1] + EPS)
 
 
 def layer(
@@ -52,17 +63,20 @@ def layer(
 ) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
     """Equations 6 to 8, step by step, over those sequences that have not ended."""
     h, c, outputs = list(h0), list(c0), [[] for _ in xs]
-    factors = np.broadcast_to(np.asarray(drop), h0.shape)
+    factors, by = np.broadcast_to(np.asarray(drop), h0.shape), dict[str, Row]()
     for t in range(max(map(len, xs))):
         active = [i for i, x in enumerate(xs) if t < len(x)]
         old_h, old_c = np.array([h[i] for i in active]), np.array([c[i] for i in active])
         at = {n: None if given is None else (given[f"mean_{n}"][t], given[f"var_{n}"][t]) for n in ("ih", "hh", "c")}
         of_x = np.array([xs[i][t] for i in active]) @ p["weight_ih"].T
         of_h = (old_h * factors[active]) @ p["weight_hh"].T
-        gates = normed(of_x, p, "ih", at["ih"]) + normed(of_h, p, "hh", at["hh"]) + bias(p)
+        for name, rows in (("ih", of_x), ("hh", of_h)):
+            by[name] = moments_of(rows, at[name], by.get(name))
+        gates = normed(of_x, by["ih"], p["gain_ih"]) + normed(of_h, by["hh"], p["gain_hh"]) + bias(p)
         i_, f, g, o = np.split(gates, 4, axis=1)
         new_c = sigmoid(f) * old_c + sigmoid(i_) * np.tanh(g)
-        m = sigmoid(o) * np.tanh(normed(new_c, p, "c", at["c"]) + p.get("bias_c", 0.0))
+        by["c"] = moments_of(new_c, at["c"], by.get("c"))
+        m = sigmoid(o) * np.tanh(normed(new_c, by["c"], p["gain_c"]) + p.get("bias_c", 0.0))
         new_h = np.array([projected(row, p) for row in m])
         for row, i in enumerate(active):
             keep_h, keep_c = (0.0 if zone is None else zone[i][t] for zone in zones)
@@ -204,7 +218,7 @@ def two_batches(momentum: float | None) -> tuple[gnn.BatchNormLSTM, list[Tensor]
     return module, [batch @ module.weight_ih_l0.detach().t() for batch in batches]
 
 
-@pytest.mark.parametrize(("momentum", "share"), [(0.25, 0.25), (None, 0.5)])
+@pytest.mark.parametrize(("momentum", "share"), [(0.1, 0.1), (None, 0.5)])
 def test_statistics_follow_the_batches_of_each_step(momentum: float | None, share: float) -> None:
     module, (first, second) = two_batches(momentum)
     statistics = module.statistics_l0
@@ -215,6 +229,58 @@ def test_statistics_follow_the_batches_of_each_step(momentum: float | None, shar
             mean, var = mean.lerp(second[step].mean(0), share), var.lerp(second[step].var(0), share)
         torch.testing.assert_close(statistics.mean_ih[step], mean, rtol=1e-12, atol=1e-14)
         torch.testing.assert_close(statistics.var_ih[step], var, rtol=1e-12, atol=1e-14)
+
+
+def test_the_mean_over_all_batches_is_exact() -> None:
+    module = gnn.BatchNormLSTM(2, 3, momentum=None, dtype=torch.float64)
+    batches = [torch.randn(1, 5, 2, dtype=torch.float64) for _ in range(3)]
+    for batch in batches:
+        module(batch)
+    mean = torch.stack([batch[0].mean(0) for batch in batches]).mean(0) @ module.weight_ih_l0.detach().t()
+    torch.testing.assert_close(module.statistics_l0.mean_ih[0], mean, rtol=1e-12, atol=1e-14)
+
+
+def test_the_last_steps_of_the_longest_sequence_train_on_it() -> None:
+    """Its variance alone would be 0, and nothing of it would be left."""
+    module = gnn.BatchNormLSTM(2, 3)
+    x = torch.randn(4, 2, requires_grad=True)
+    _, (h, _) = module(pack_sequence([x, torch.randn(2, 2)]))
+    (grad,) = torch.autograd.grad(h[0, 0].sum(), x)
+    assert bool(grad[3].any())
+
+
+def test_statistics_stay_wide_and_are_found_where_other_hands_put_them() -> None:
+    module = gnn.BatchNormLSTM(2, 3)
+    copied = copy.deepcopy(module).eval()
+    module(torch.randn(4, 5, 2))
+    for mine, theirs in zip(copied.buffers(), module.buffers(), strict=True):
+        mine.copy_(theirs)
+    assert copied(torch.randn(4, 1, 2))[0].isfinite().all()
+    state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    fresh = gnn.BatchNormLSTM(2, 3).eval()
+    assert torch.func.functional_call(fresh, state, (torch.randn(4, 1, 2),))[0].isfinite().all()
+    assert {b.dtype for b in module.bfloat16().buffers()} == {torch.float32, torch.int64}
+    assert {b.dtype for b in module.double().buffers()} == {torch.float64, torch.int64}
+
+
+def test_steps_that_a_cell_left_out_take_those_of_a_step_that_it_took() -> None:
+    cell = gnn.BatchNormLSTMCell(2, 3, max_steps=6)
+    for step in (1, 4):
+        cell(torch.randn(5, 2), step=step)
+    rows = cell.eval().statistics.at(0, 9)["mean_ih"]
+    kept = cell.statistics.mean_ih
+    assert [next(k for k in (1, 4) if row.equal(kept[k])) for row in rows] == [1, 1, 1, 1, 4, 4, 4, 4, 4]
+    cell.reset_parameters()
+    with pytest.raises(RuntimeError, match="has no statistics yet"):
+        cell.eval()(torch.randn(5, 2), step=1)
+
+
+def test_it_forgets_with_parametrized_weights_too() -> None:
+    module = gnn.BatchNormLSTM(2, 3)
+    module(torch.randn(4, 5, 2))
+    nn.utils.parametrizations.weight_norm(module, "weight_hh_l0")
+    module.reset_parameters()
+    assert not module.statistics_l0.batches.any()
 
 
 def test_a_step_of_one_sequence_is_no_statistic() -> None:

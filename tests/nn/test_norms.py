@@ -108,7 +108,7 @@ def test_what_is_no_number_of_groups_is_refused(case: str) -> None:
 
 @pytest.mark.parametrize("kind", [gnn.RMSNormLSTM, gnn.GroupNormLSTM, gnn.LayerNormGRU, gnn.LayerNormGRUCell])
 def test_an_eps_of_0_is_refused(kind: Any) -> None:
-    with pytest.raises(ValueError, match=r"A layer norm needs eps > 0, got 0"):
+    with pytest.raises(ValueError, match=r"A norm needs eps > 0, got 0"):
         kind(3, 6, eps=0)
 
 

@@ -59,7 +59,7 @@ class AbstractRecurrent(nn.Module):
         super().__init__()
         who = type(self).__name__
         checks.sizes(who, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
-        checks.flags(who, bias=bias, batch_first=batch_first)
+        checks.flags(who, bias=bias, batch_first=batch_first, bidirectional=bidirectional)
         checks.dropout(who, dropout, num_layers)
         checks.projection(who, proj_size, hidden_size)
         self.settings, in_recurrence = checked(who, recurrence, dict(options or {}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, cast, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import torch
 import torch.distributed as dist
@@ -56,15 +56,16 @@ class BatchNormLSTMRecurrence(AbstractNormedLSTMRecurrence):
         """Take the steps one after another, each with its own statistics."""
         given = {name: params[name] for name in params if name.startswith(("mean_", "var_"))}
         rest = {name: param for name, param in params.items() if name not in given}
-        steps = iter(zip(*given.values(), strict=True)) if given else None
+        rows = iter(zip(*given.values(), strict=True)) if given else None
+        before: list[Any] = [None]
 
         def step(x: Tensor, *states: Tensor, drop_h: Tensor | None = None) -> tuple[Tensor, ...]:
-            row = {} if steps is None else dict(zip(given, next(steps), strict=True))
+            row = {} if rows is None else dict(zip(given, next(rows), strict=True))
             by = [Moments(row[f"mean_{n}"], row[f"var_{n}"]) for n in NORMS] if row else None
-            params: dict[str, Any] = {**rest, "given": by, "eps": self.eps, "sync": self.sync, "drop_h": drop_h}
-            h, c, used = batch_norm_lstm(x, states[0], states[1], **params)
+            known: dict[str, Any] = {"given": by, "before": before[0], "eps": self.eps, "sync": self.sync}
+            h, c, before[0] = batch_norm_lstm(x, states[0], states[1], drop_h=drop_h, **{**rest, **known})
             if by is None:
-                seen.append(packed(used))
+                seen.append(packed(before[0]))
             return h, c
 
         return step
@@ -91,9 +92,13 @@ class BatchNormLSTM(AbstractLSTM):
         h_t &= W_{hr} \left(\sigma(o) \odot \tanh(\mathrm{BN}(c_t; \gamma_c, \beta_c))\right)
 
     Gains and biases are the same at all steps. In training the statistics are those of the sequences that have not
-    ended; in evaluation those that were followed in training, step by step, in one buffer of ``max_steps`` rows: beyond
-    the last step that training has seen, its statistics are used. The other direction counts steps from each sequence's
-    own end. A gain of 0.1 is the paper's: with 1, tanh saturates and the gradient vanishes.
+    ended, and where only one is left, those of the step before; in evaluation those that were followed in training,
+    step by step, in one buffer of ``max_steps`` rows: beyond the last step that training has seen, its statistics are
+    used. The other direction counts steps from each sequence's own end. A gain of 0.1 is the paper's: with 1, tanh
+    saturates and the gradient vanishes. Steps are counted from the start of a call: states that are to be carried on
+    from call to call in evaluation have to be so in training, too. Where inputs of a step are all but equal in a batch,
+    as the first pixels of images, add a little noise in training: where a variance is 0, what differs is amplified
+    316-fold.
     Not for small batches, and not for a batch of one in training; :class:`LayerNormLSTM` needs none.
 
     Args:
@@ -123,7 +128,9 @@ class BatchNormLSTM(AbstractLSTM):
         RuntimeError: evaluation before training.
 
     Source: Cooijmans et al. 2017, "Recurrent batch normalization", arXiv 1603.09025, equations 6 to 8 and section 3.
-    Host sync: none; one in ``eval()``. Mutates: in training, its statistics.
+    Host sync: in ``eval()`` and ``load_state_dict`` one for each layer and direction; with ``sync`` the same in each
+    pass in training; else none. Mutates: in training its statistics, once for each pass, one under ``no_grad`` or a
+    repeated one of a checkpoint included.
 
     >>> import torch
     >>> lstm = BatchNormLSTM(4, 8, max_steps=5)
@@ -178,8 +185,8 @@ class BatchNormLSTM(AbstractLSTM):
     def reset_parameters(self) -> None:
         """Draw the weights anew, and forget the statistics."""
         super().reset_parameters()
-        for statistics in self.children():
-            cast("StepStatistics", statistics).reset_parameters()
+        for name in getattr(self, "_statistics", ()):  # which are not there yet at first
+            getattr(self, name).reset_parameters()
 
     def _layer(
         self, k: int, rows: Tensor, states: list[Tensor], params: dict[str, Tensor], form: Form
@@ -190,8 +197,8 @@ class BatchNormLSTM(AbstractLSTM):
         rows = form.turned(rows) if reverse else rows
         if self.training:
             recurrence, shared = self._in_training, recurrence.sync and many_ranks()
-            is_alone = not torch.compiler.is_compiling() and form.batch < 2 and rows.shape[0] > 0
-            if is_alone and not shared:
+            is_known = not torch.compiler.is_compiling() or form.packed is None
+            if is_known and form.batch == 1 and not shared:
                 raise ValueError(
                     f"BatchNormLSTM needs more than one sequence in a batch in training, got {form.batch}: there is no "
                     "variance of one. Take a larger batch, or LayerNormLSTM."

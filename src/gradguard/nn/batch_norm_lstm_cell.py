@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -79,15 +80,21 @@ class BatchNormLSTMCell(AbstractLSTMCell):
         """
         if step is None:
             raise TypeError("BatchNormLSTMCell needs step=, the number of the time step: each has its own statistics.")
-        self._number = whole_number("BatchNormLSTMCell", "step", step, least=0)
-        return super().forward(input, hx)
+        number = whole_number("BatchNormLSTMCell", "step", step, least=0)
+        return self._advance(input, hx, partial(self._numbered, number))
 
-    def _step(self, x: Tensor, states: list[Tensor], params: dict[str, Tensor]) -> tuple[Tensor, ...]:
+    def reset_parameters(self) -> None:
+        """Draw the weights anew, and forget the statistics."""
+        super().reset_parameters()
+        if hasattr(self, "statistics"):  # which are not there yet at first
+            self.statistics.reset_parameters()
+
+    def _numbered(self, number: int, x: Tensor, states: list[Tensor], params: dict[str, Tensor]) -> tuple[Tensor, ...]:
         if not self.training:
-            return self.recurrence.step(x, *states, **params, **self.statistics.at(self._number, 1))
-        if len(x) < 2 and not (self.recurrence.sync and many_ranks()):
+            return self.recurrence.step(x, *states, **params, **self.statistics.at(number, 1))
+        if len(x) == 1 and not (self.recurrence.sync and many_ranks()):
             raise ValueError(f"BatchNormLSTMCell needs more than one row in a batch in training, got {len(x)}.")
         seen: list[Tensor] = []
         new = self._in_training.begin(params, seen)(x, *states)
-        self.statistics.follow(self._number, torch.stack(seen))
+        self.statistics.follow(number, torch.stack(seen))
         return new

@@ -5,6 +5,7 @@ Shape legend: B = batch, I = input, S = width of a state.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -56,6 +57,10 @@ class AbstractCell(nn.Module):
         Raises:
             ValueError, RuntimeError: as ``torch.nn.LSTMCell`` would.
         """
+        return self._advance(input, hx, self._step)
+
+    def _advance(self, input: Tensor, hx: Any, step: Callable[..., tuple[Tensor, ...]]) -> Any:
+        """Take a step in whatever form states and input come."""
         checks.step(self, input, hx)
         params = {name: getattr(self, name) for name in self._names}
         batched = input.dim() == 2
@@ -68,7 +73,7 @@ class AbstractCell(nn.Module):
         params = self.recurrence.effective(params)
         dtypes = [state.dtype for state in given]
         states = [given[0], *(state.to(wide(state.dtype)) for state in given[1:])]
-        new = [s.to(dtype) for s, dtype in zip(self._step(x, states, params), dtypes, strict=True)]
+        new = [s.to(dtype) for s, dtype in zip(step(x, states, params), dtypes, strict=True)]
         new = new if batched else [state.squeeze(0) for state in new]
         return tuple(new) if len(new) > 1 else new[0]
 

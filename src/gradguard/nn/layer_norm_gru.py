@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from torch import Tensor
 
-from gradguard.arguments import number
+from gradguard.arguments import positive
 from gradguard.functional import recurrence
 from gradguard.nn.gru import AbstractGRU, AbstractGRUCell, AbstractGRURecurrence
 
@@ -31,7 +31,7 @@ class LayerNormGRURecurrence(AbstractGRURecurrence):
 
     def shapes(self, input_size: int, hidden_size: int, proj_size: int, *, bias: bool) -> dict[str, tuple[int, ...]]:
         """Those of ``nn.GRU``, and two gains."""
-        number("A layer norm", "eps", self.eps, above=0)
+        positive("A norm", "eps", self.eps)
         shapes = super().shapes(input_size, hidden_size, proj_size, bias=bias)
         return shapes | {"gain_ih": (3 * hidden_size,), "gain_hh": (3 * hidden_size,)}
 

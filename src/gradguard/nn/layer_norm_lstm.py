@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from torch import Tensor
 
-from gradguard.arguments import number
+from gradguard.arguments import positive
 from gradguard.functional import recurrence
 from gradguard.nn.lstm import AbstractLSTM, AbstractLSTMCell, AbstractLSTMRecurrence
 
@@ -29,7 +29,7 @@ class AbstractNormedLSTMRecurrence(AbstractLSTMRecurrence):
 
     def shapes(self, input_size: int, hidden_size: int, proj_size: int, *, bias: bool) -> dict[str, tuple[int, ...]]:
         """Those of ``nn.LSTM``, the three gains, and the shift of c."""
-        number("A layer norm", "eps", self.eps, above=0)
+        positive("A norm", "eps", self.eps)
         shapes = super().shapes(input_size, hidden_size, proj_size, bias=bias)
         shapes |= {"gain_ih": (4 * hidden_size,), "gain_hh": (4 * hidden_size,), "gain_c": (hidden_size,)}
         return shapes | {"bias_c": (hidden_size,)} if bias else shapes

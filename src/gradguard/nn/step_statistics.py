@@ -5,6 +5,7 @@ Shape legend: T = time, B = batch, H = hidden, M = most steps.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -60,23 +61,41 @@ class StepStatistics(nn.Module):
 
     def look(self) -> None:
         """See whether a batch was seen."""
-        self._ready = not self.batches.is_meta and bool(self.batches[0])
+        self._ready = not self.batches.is_meta and bool(self.batches.any())
 
     def at(self, first: int, steps: int) -> dict[str, Tensor]:
-        """Give the statistics of some steps, [T, *] each; beyond what training has seen, those of its last step.
+        """Give the statistics of some steps, [T, *] each; of one that training has not seen, those of the last before.
 
         Raises:
             RuntimeError: training has seen none.
         """
-        if not (self._ready or self.batches.is_meta):
+        is_traced = torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None
+        if not (self._ready or self.batches.is_meta or is_traced):
+            self.look()  # buffers may have been written by other hands
+        if not (self._ready or self.batches.is_meta or torch._C._functorch.peek_interpreter_stack() is not None):
             raise RuntimeError(
-                "A BatchNormLSTM in eval() has no statistics yet: train it on a batch first, or load a state_dict that "
-                "has some."
+                "A BatchNormLSTM or its cell in eval() has no statistics yet: train it on a batch first, or load a "
+                "state_dict that has some."
             )
-        last = (self.batches > 0).sum() - 1
-        rows = torch.minimum(torch.arange(first, first + steps, device=last.device), last).clamp(min=0)
+        places = torch.arange(self.max_steps, device=self.batches.device)
+        seen = self.batches > 0
+        lowest = torch.where(seen, places, self.max_steps - 1).amin()
+        known = torch.where(seen, places, -1).cummax(0).values.clamp(min=0).maximum(lowest)
+        wanted = torch.arange(first, first + steps, device=places.device).clamp(max=self.max_steps - 1)
+        rows = known.index_select(0, wanted)
         names = [f"{kind}_{norm}" for kind in ("mean", "var") for norm in NORMS]
-        return {name: getattr(self, name).index_select(0, rows) for name in names}
+        return {name: getattr(self, name).detach().index_select(0, rows) for name in names}
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> StepStatistics:
+        """Go along to another device; of dtypes, to float32 or wider only."""
+
+        def widely(t: Tensor) -> Tensor:
+            found = fn(t)
+            is_narrow = found.is_floating_point() and found.dtype != wide(found.dtype)
+            return t.to(found.device) if is_narrow else found
+
+        super()._apply(widely, recurse)  # type: ignore[no-untyped-call]  # torch's own lacks a type
+        return self
 
     @torch.no_grad()
     def follow(self, first: int, rows: Tensor) -> None:
@@ -91,8 +110,9 @@ class StepStatistics(nn.Module):
         place = slice(first, first + rows.shape[0])
         *values, count = rows.split([w for width in self.widths for w in (width, width)] + [1], dim=1)
         batches, several = self.batches[place], count[:, 0] > 1
-        share = torch.where(batches == 0, 1.0, self.momentum) if self.momentum else 1 / (batches + 1)
-        weight = torch.where(several, share, 0.0).unsqueeze(1)
+        fresh = torch.ones_like(count[:, 0])
+        share = torch.where(batches == 0, fresh, self.momentum) if self.momentum else fresh / (batches + 1)
+        weight = (share * several).unsqueeze(1)
         unbiased = count / (count - 1).clamp(min=1)
         for norm, mean, var in zip(NORMS, values[::2], values[1::2], strict=True):
             for name, value in ((f"mean_{norm}", mean), (f"var_{norm}", var * unbiased)):

@@ -46,6 +46,7 @@ def batch_norm_lstm(
     weight_hr: Tensor | None = None,
     drop_h: Tensor | None = None,
     given: tuple[Moments, Moments, Moments] | None = None,
+    before: tuple[Moments, Moments, Moments] | None = None,
     eps: float = 1e-5,
     sync: bool = False,
 ) -> tuple[Tensor, Tensor, tuple[Moments, Moments, Moments]]:
@@ -57,7 +58,8 @@ def batch_norm_lstm(
 
     with :math:`b = b_{ih} + b_{hh}`. Mean and biased variance are those of the batch, or ``given`` ones: of what x
     gives to the gates, of what h gives, and of c. With ``sync`` the batch is that of all processes, each of which must
-    take the step, with no row if it has none left. Source: Cooijmans et al. 2017, "Recurrent batch normalization",
+    take the step, with no row if it has none left. One row has no variance: with the moments of the step ``before``, as
+    constants, it takes these. Source: Cooijmans et al. 2017, "Recurrent batch normalization",
     arXiv 1603.09025, equations 6 to 8. Host sync: none. Mutates: nothing.
 
     Returns:
@@ -71,10 +73,12 @@ def batch_norm_lstm(
     (tensor([2., 2., 2., 2.]), tensor([1., 1., 1., 1.]))
     """
     x_BG, h_BG = product(x_BI, weight_ih), product(dropped(h_BP, drop_h), weight_hh)
-    of_x, of_h = (given[0], given[1]) if given else (moments(x_BG, sync=sync), moments(h_BG, sync=sync))
+    last = before or (None, None, None)
+    of_x = given[0] if given else settled(moments(x_BG, sync=sync), last[0])
+    of_h = given[1] if given else settled(moments(h_BG, sync=sync), last[1])
     gates = biased(normed(x_BG, of_x, gain_ih, eps) + normed(h_BG, of_h, gain_hh, eps), bias_ih, bias_hh)
     c_new, o_BH = lstm_cell(gates, c_BH)
-    of_c = given[2] if given else moments(c_new, sync=sync)
+    of_c = given[2] if given else settled(moments(c_new, sync=sync), last[2])
     m_BH = o_BH * biased(normed(c_new, of_c, gain_c, eps), bias_c).tanh()
     return leaving(m_BH, h_BP, weight_hr), c_new, (of_x, of_h, of_c)
 
@@ -88,6 +92,16 @@ def moments(rows_BS: Tensor, *, sync: bool = False) -> Moments:
     total = sum_over_ranks(torch.cat([rows_BS.sum(0), rows_BS.new_full((1,), len(rows_BS))]))
     mean, count_ = total[:-1] / total[-1].clamp(min=1), total[-1].detach()
     return Moments(mean, sum_over_ranks((rows_BS - mean).square().sum(0)) / count_.clamp(min=1), count_)
+
+
+def settled(own: Moments, before: Moments | None) -> Moments:
+    """Give a step's moments; of fewer than two rows those of the step before, as constants."""
+    if before is None or own.rows is None:
+        return own
+    if isinstance(own.rows, int):
+        return own if own.rows > 1 else Moments(before.mean.detach(), before.var.detach(), own.rows)
+    mean = torch.where(own.rows > 1, own.mean, before.mean.detach())
+    return Moments(mean, torch.where(own.rows > 1, own.var, before.var.detach()), own.rows)
 
 
 def normed(rows_BS: Tensor, by: Moments, gain: Tensor, eps: float) -> Tensor:

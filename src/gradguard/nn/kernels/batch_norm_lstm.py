@@ -11,11 +11,12 @@ from typing import final
 import torch
 from torch import Tensor
 
+from gradguard.functional.recurrence.batch_norm_lstm import many_ranks
 from gradguard.nn.kernels.base import Layer
 from gradguard.nn.kernels.gates import ForwardStep
 from gradguard.nn.kernels.lstm import AbstractEagerLSTM
 from gradguard.nn.kernels.products import bias_sum, write_product
-from gradguard.nn.kernels.step_batch_norm import StepBatchNorm, StepBatchNormBack, stacked
+from gradguard.nn.kernels.step_batch_norm import StepBatchNorm, StepBatchNormBack, shares, stacked
 from gradguard.nn.order import Chunk
 from gradguard.nn.step_statistics import NORMS
 
@@ -68,22 +69,13 @@ class EagerBatchNormLSTM(AbstractEagerLSTM):
             for norm, norm_width in zip(self.norms, (4 * width, 4 * width, width), strict=True)
             for rows in (norm.means, norm.variances)
         ]
-        return [torch.cat([*columns, self.counts()], dim=1)]
-
-    def counts(self) -> Tensor:
-        """How many rows each step's statistics are of, [T, 1]."""
-        counts = self.norms[0].counts
-        if counts and isinstance(counts[0], Tensor):
-            return torch.stack([torch.as_tensor(count, device=self.hat_x.device) for count in counts]).unsqueeze(1)
-        if self.layer.order.even:  # without a copy to the device
-            return self.hat_x.new_full((self.steps, 1), self.layer.order.batch)
-        return self.hat_x.new_tensor([float(count) for count in counts]).unsqueeze(1)
+        return [torch.cat([*columns, self.norms[0].rows(self.hat_x)], dim=1)]
 
     def kept(self) -> list[Tensor]:
-        """The norms' outcomes, too, and of each step the deviations and the number of rows."""
+        """The norms' outcomes, too, and of each step the deviations, and what its mean is to be taken with."""
         hats, widths = [self.hat_x, self.hat_h, self.hat_c], (self.hat_x, self.hat_h, self.hat_c)
         scales = [stacked(norm.scales, hat[:0]) for norm, hat in zip(self.norms, widths, strict=True)]
-        return [*super().kept(), *hats, *scales, self.counts()]
+        return [*super().kept(), *hats, *scales, shares(self.norms[0].rows(self.hat_x))]
 
     def like_kept(self) -> list[Tensor]:
         """The same."""
@@ -97,11 +89,15 @@ class EagerBatchNormLSTM(AbstractEagerLSTM):
         steps = slice(chunk.steps.start, chunk.steps.stop)
         return [*(k[chunk.rows] for k in kept[:5]), *(k[steps] for k in kept[5:])]
 
+    def rows_of_chunk(self) -> int:
+        """With other processes, all of them: each has rows of its own, and would end its chunks at other steps."""
+        return max(len(self.layer.x), 1) if self.sync and many_ranks() else super().rows_of_chunk()
+
     def begin_back(self, kept: list[Tensor], fresh: list[Tensor], chunk: Chunk) -> None:
         """Take up what was kept of a chunk."""
-        self.hats, scales, counts = kept[:3], kept[3:6], kept[6] if self.training else None
+        self.hats, scales, of_rows = kept[:3], kept[3:6], kept[6] if self.training else None
         self.back = [
-            StepBatchNormBack(chunk.order.parts(hat), scale, counts, sync=self.sync)
+            StepBatchNormBack(chunk.order.parts(hat), scale, of_rows, sync=self.sync)
             for hat, scale in zip(self.hats, scales, strict=True)
         ]
         self.d_normed_c, self.d_raw_h = torch.empty_like(self.hats[2]), torch.empty_like(self.hats[1])

@@ -82,6 +82,10 @@ class AbstractEager(AbstractKernel):
         """What the recurrence gives beside its states."""
         return []
 
+    def rows_of_chunk(self) -> int:
+        """How many rows the backward pass takes at once."""
+        return ENTRIES // (self.blocks * max(s.shape[1] for s in self.layer.states))
+
     def of_chunk(self, kept: list[Tensor], chunk: Chunk) -> list[Tensor]:
         """Take a chunk's part of what was kept."""
         return [k[chunk.rows] for k in kept]
@@ -157,8 +161,7 @@ class AbstractEager(AbstractKernel):
         rest = iter(outcome.saved[len(kept) :])
         fresh = [s if zone is None else next(rest) for s, zone in zip(outcome.sequences, zones, strict=True)]
         starts = [order.before(*pair) for pair in zip(outcome.sequences, states, strict=True)]
-        widest = max(s.shape[1] for s in states)
-        for chunk in order.chunks(ENTRIES // (self.blocks * widest)):
+        for chunk in order.chunks(self.rows_of_chunk()):
             steps = slice(chunk.steps.start, chunk.steps.stop)
             in_time = [start[steps][:: -1 if order.reverse else 1] for start in starts]
             first = torch.cat(in_time[0])
