@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from typing import Any
 
 import pytest
@@ -14,6 +16,8 @@ from gradguard.nn.kernels import KERNELS, choose, eager
 from gradguard.nn.kernels.base import Layer, Noise
 from gradguard.nn.order import Order
 from gradguard.nn.recurrence import AbstractRecurrence
+from tests.contracts.recurrent import MODULES
+from tests.nn.kinds import VARIANTS
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "batch_norm_lstm": {"training": True},
@@ -122,6 +126,39 @@ def test_in_half_types_both_kernels_are_near_float32(kind: str, monkeypatch: pyt
         torch.testing.assert_close(output.float(), expected, rtol=3e-2, atol=3e-2)
         for a, b in zip(module.parameters(), right.parameters(), strict=True):
             torch.testing.assert_close(a.grad.float(), b.grad, rtol=5e-2, atol=0.1)
+
+
+@pytest.mark.parametrize(("dtype", "error"), [("bfloat16", 0.04), ("float16", 0.01)])
+@pytest.mark.parametrize("kind", MODULES | VARIANTS)
+def test_gradients_in_half_types_are_near_those_of_the_same_weights_in_float64(
+    kind: str, dtype: str, error: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = (MODULES | VARIANTS)[kind](6, 8).to(getattr(torch, dtype))
+    wide = copy.deepcopy(half).double()
+    x, weight = torch.randn(7, 5, 6).to(getattr(torch, dtype)), torch.randn(7, 5, 8)
+    grads = {}
+    for name, module in (("float64", wide), ("reference", half), ("eager", half)):
+        monkeypatch.setenv("GRADGUARD_KERNEL", "eager" if name == "float64" else name)
+        leaf = x.to(module.weight_ih_l0.dtype).requires_grad_()
+        output = module(leaf)[0]
+        loss = (output * weight.to(output.dtype)).sum()
+        grads[name] = torch.autograd.grad(loss, [leaf, *module.parameters()])
+    names = ["x", *(name for name, _ in half.named_parameters())]
+    for kernel in ("reference", "eager"):
+        for name, found, right in zip(names, grads[kernel], grads["float64"], strict=True):
+            assert (found.double() - right).norm() <= error * right.norm(), f"{kernel}, {name}"
+
+
+def test_a_saturated_tanh_has_a_derivative_in_half_types(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In bfloat16 tanh(4) is 1."""
+    for kernel in ("reference", "eager"):
+        monkeypatch.setenv("GRADGUARD_KERNEL", kernel)
+        module = gnn.RNN(1, 1, dtype=torch.bfloat16)
+        with torch.no_grad():
+            for param in module.parameters():
+                param.fill_(2.0 if param.dim() == 1 else 0.0)
+        (grad,) = torch.autograd.grad(module(torch.zeros(1, 1, 1, dtype=torch.bfloat16))[0].sum(), module.bias_ih_l0)
+        assert grad.item() == pytest.approx(1 / math.cosh(4) ** 2, rel=1e-2)
 
 
 def test_cells_are_kept_in_float32_while_h_is_half() -> None:

@@ -47,7 +47,7 @@ class AbstractGRU(AbstractRecurrent):
         Raises:
             TypeError: it is no ``torch.nn.GRU``, or decides a setting itself.
 
-        Host sync: none. Mutates: nothing; no random numbers are drawn.
+        Host sync: none. Mutates: nothing; no random numbers are drawn but for a ``weight_res``.
         """
         return take_over(cls, gru, nn.GRU, SHARED, settings)
 

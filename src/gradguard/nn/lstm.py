@@ -70,7 +70,7 @@ class AbstractLSTM(AbstractRecurrent):
         Raises:
             TypeError: it is no ``torch.nn.LSTM``, or decides a setting itself.
 
-        Host sync: none. Mutates: nothing; no random numbers are drawn.
+        Host sync: none. Mutates: nothing; no random numbers are drawn but for a ``weight_res``.
         """
         return take_over(cls, lstm, nn.LSTM, (*SHARED, "proj_size"), settings)
 

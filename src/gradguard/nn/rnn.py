@@ -130,7 +130,7 @@ class RNN(AbstractRecurrent):
         Raises:
             TypeError: it is no ``torch.nn.RNN``, or decides a setting itself.
 
-        Host sync: none. Mutates: nothing; no random numbers are drawn.
+        Host sync: none. Mutates: nothing; no random numbers are drawn but for a ``weight_res``.
         """
         return take_over(cls, rnn, nn.RNN, (*SHARED, "nonlinearity"), settings)
 

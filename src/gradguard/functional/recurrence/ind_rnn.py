@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from gradguard.functional.recurrence.parts import biased, dropped, product
+from gradguard.functional.recurrence.parts import activated, biased, dropped, product
 
 
 def ind_rnn(
@@ -35,4 +35,4 @@ def ind_rnn(
     """
     z = biased(product(x_BI, weight_ih), bias_ih)
     z = z + dropped(h_BH, drop_h).to(z.dtype) * weight_hh.to(z.dtype)
-    return ((z.tanh() if nonlinearity == "tanh" else z.relu()).to(h_BH.dtype),)
+    return (activated(z, nonlinearity).to(h_BH.dtype),)

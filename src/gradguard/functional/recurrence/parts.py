@@ -26,6 +26,17 @@ def biased(z: Tensor, *biases: Tensor | None) -> Tensor:
     return z + sum(given[1:], given[0]) if given else z
 
 
+def activated(z: Tensor, nonlinearity: str) -> Tensor:
+    """Apply "tanh" or "relu".
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if nonlinearity not in ("tanh", "relu"):
+        raise ValueError(f"Unknown nonlinearity {nonlinearity!r}: 'tanh' or 'relu'.")
+    return z.tanh() if nonlinearity == "tanh" else z.relu()
+
+
 def dropped(h_BP: Tensor, drop_h: Tensor | None) -> Tensor:
     """The h that enters the products: times the factors of variational dropout."""
     return h_BP if drop_h is None else h_BP * drop_h

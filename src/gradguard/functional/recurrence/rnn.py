@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from gradguard.functional.recurrence.parts import biased, dropped, product
+from gradguard.functional.recurrence.parts import activated, biased, dropped, product
 
 
 def rnn(
@@ -34,4 +34,4 @@ def rnn(
     (tensor([[2.]]),)
     """
     z = biased(product(x_BI, weight_ih) + product(dropped(h_BH, drop_h), weight_hh), bias_ih, bias_hh)
-    return ((z.tanh() if nonlinearity == "tanh" else z.relu()).to(h_BH.dtype),)
+    return (activated(z, nonlinearity).to(h_BH.dtype),)

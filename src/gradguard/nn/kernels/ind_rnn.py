@@ -25,9 +25,9 @@ class EagerIndRNN(AbstractEagerRNN):
     def start(self) -> Steps:
         """Take the product with x, and the bias."""
         params = self.layer.params
-        z, bias = (self.layer.x @ params["weight_ih"].t()).to(self.wide), params.get("bias_ih")
+        self.z_NH, bias = (self.layer.x @ params["weight_ih"].t()).to(self.wide), params.get("bias_ih")
         self.u = params["weight_hh"].to(self.wide)
-        return self.layer.order.parts(z if bias is None else z.add_(bias))
+        return self.layer.order.parts(self.z_NH if bias is None else self.z_NH.add_(bias))
 
     def step(self, own: Tensor, h: Tensor, old: Sequence[Tensor], new: Sequence[Tensor]) -> None:
         """Take a step."""

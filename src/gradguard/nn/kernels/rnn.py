@@ -1,6 +1,7 @@
 """The plain recurrent network in ATen calls, with the backward pass by hand.
 
-With z the sum that goes in, dL/dz = dL/dh * (1 - h^2) for tanh, and dL/dh where h > 0 for ReLU: h itself says it.
+With z the sum that goes in, dL/dz = dL/dh * (1 - h^2) for tanh, and dL/dh where h > 0 for ReLU: h itself says it, where
+it is not rounded to half precision, in which a tanh of 0.999 is 1 and has no derivative.
 
 Shape legend: N = rows of all steps, n = rows of a chunk, b = rows of a step, H = hidden.
 """
@@ -30,31 +31,34 @@ class AbstractEagerRNN(AbstractEager):
     """What a cell does whose new h is a nonlinearity of one sum."""
 
     blocks = 1
+    z_NH: Tensor  # the sums, which :meth:`start` makes
 
     def __init__(self, layer: Layer) -> None:
         super().__init__(layer)
         self.is_tanh = vars(layer.recurrence)["nonlinearity"] == "tanh"
+        self.is_rounded = layer.x.dtype != self.wide
 
     def activate(self, z: Tensor, out: Tensor) -> None:
-        """Write the nonlinearity of a sum."""
-        if self.is_tanh:
+        """Write the nonlinearity of a sum; of one that is rounded, over the sum, too."""
+        if self.is_rounded:
+            out.copy_(z.tanh_() if self.is_tanh else z.clamp_(min=0))
+        elif self.is_tanh:
             torch.tanh(z, out=out)
-        elif out.dtype == z.dtype:
+        else:
             torch.clamp(z, min=0, out=out)
-        else:  # which clamp does not write
-            out.copy_(z.clamp_(min=0))
 
     def kept(self) -> list[Tensor]:
-        """Nothing beside h."""
-        return []
+        """Nothing beside h, unless that is rounded."""
+        return [self.z_NH] if self.is_rounded else []
 
     def like_kept(self) -> list[Tensor]:
-        """Nothing."""
-        return []
+        """The same."""
+        x, h = self.layer.x, self.layer.states[0]
+        return [x.new_empty(x.shape[0], h.shape[1], dtype=self.wide)] if self.is_rounded else []
 
     def start_back(self, kept: list[Tensor], fresh: list[Tensor], before: Before, chunk: Chunk) -> Steps:
         """Compute the derivatives of the nonlinearity."""
-        h = fresh[0].to(self.wide)
+        h = kept[0] if self.is_rounded else fresh[0]
         factor = 1 - h * h if self.is_tanh else (h > 0).to(self.wide)
         self.d_nH = torch.empty_like(h)
         return map(RNNBack, *map(chunk.order.parts, (factor, self.d_nH)))
@@ -67,9 +71,9 @@ class EagerRNN(AbstractEagerRNN):
     def start(self) -> Steps:
         """Take the product with x, and the biases."""
         params, bias = self.layer.params, bias_sum(self.layer.params, self.wide)
-        z = (self.layer.x @ params["weight_ih"].t()).to(self.wide)
+        self.z_NH = (self.layer.x @ params["weight_ih"].t()).to(self.wide)
         self.weight_t = params["weight_hh"].t()
-        return self.layer.order.parts(z if bias is None else z.add_(bias))
+        return self.layer.order.parts(self.z_NH if bias is None else self.z_NH.add_(bias))
 
     def step(self, own: Tensor, h: Tensor, old: Sequence[Tensor], new: Sequence[Tensor]) -> None:
         """Take a step."""
