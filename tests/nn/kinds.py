@@ -18,6 +18,7 @@ VARIANTS: dict[str, Kind] = {
 CELLS: dict[str, Kind] = {
     name: getattr(gnn, f"{name}Cell") for name, kind in MODULES.items() if kind is getattr(gnn, name)
 }
+CELLS["IndRNN"] = partial(gnn.IndRNNCell, length=5)  # BatchNormLSTM's has to be told the step: a test of its own
 LACKS: dict[str, tuple[str, ...]] = {
     "IndRNN": ("weight_dropout",),
     "IndRNN, tanh": ("weight_dropout",),

@@ -114,3 +114,29 @@ def clamped_gradients(
         found["x"][t] = slopes["x"]
         d = [slopes["state0"].clip(-bound, bound), *(slopes[name] for name in names[1:])]
     return found | {f"state{i}": d[i] for i in range(n)}
+
+
+def clamped_gradients_of_a_stack(
+    cell: str,
+    x: np.ndarray,
+    states: Sequence[States],
+    layers: Sequence[Params],
+    directions: int,
+    of_output: np.ndarray,
+    bound: float,
+) -> tuple[np.ndarray, list[dict[str, np.ndarray]]]:
+    """The same through all layers, from the last one down: gradients of x, and of each layer and direction."""
+    inputs = [x]
+    for first in range(0, len(layers), directions):
+        group = slice(first, first + directions)
+        inputs.append(run(cell, inputs[-1], states[group], layers[group], directions)[0])
+    found: list[dict[str, np.ndarray]] = [{} for _ in layers]
+    for first in reversed(range(0, len(layers), directions)):
+        into, below = inputs[first // directions], np.zeros(inputs[first // directions].shape)
+        for k, of_own in enumerate(np.split(of_output, directions, axis=1), first):
+            turn = slice(None, None, -1 if k > first else 1)
+            each = clamped_gradients(cell, into[turn], states[k], layers[k], of_own[turn], bound)
+            below += each.pop("x")[turn]
+            found[k] = each
+        of_output = below
+    return of_output, found

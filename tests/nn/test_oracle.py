@@ -66,12 +66,6 @@ def meant(kind: str, case: dict[str, Any]) -> bool:
 PAIRS = [(kind, case) for kind in KINDS for case, options in (CASES | OPTIONS).items() if meant(kind, options)]
 
 
-@pytest.fixture(params=["eager", "reference"])
-def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("GRADGUARD_KERNEL", request.param)
-    return str(request.param)
-
-
 def given(module: nn.Module, sequences: list[Tensor], *, batch_first: bool, batched: bool) -> Tensor | PackedSequence:
     if not batched:
         return sequences[0]
@@ -204,27 +198,42 @@ def test_outputs_states_and_all_gradients_equal_the_oracle(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_clamped_gradients_equal_those_found_by_hand(kind: str, kernel: str) -> None:
-    bound = 0.03
-    module = KINDS[kind](2, 8, dtype=torch.float64, clip_grad_state=bound)
+def test_clamped_gradients_equal_those_found_by_hand(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through two layers, in both directions, of a packed batch: sequence by sequence."""
+    bound, lengths, hidden = 0.03, (2, 4), 5
+    options = {"num_layers": 2, "bidirectional": True, "dtype": torch.float64}
+    module = KINDS[kind](2, hidden, **options, clip_grad_state=bound)
     with torch.no_grad():
         for param in module.parameters():
             param.uniform_(-1.1, 1.1)
-    x = torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
-    states = [torch.randn(1, w, dtype=torch.float64, requires_grad=True) for w in module.recurrence.widths(8, 0)]
-    grad = torch.randn(5, 8, dtype=torch.float64)
-    output, _ = module(x, as_hx(states))
-    params = {name: getattr(module, full) for name, full in module._layers[0].items()}
-    found = torch.autograd.grad(output, [x, *states, *params.values()], grad)
-    values = {name: param.detach().numpy() for name, param in params.items()}
-    before = tuple(s[0].detach().numpy() for s in states)
-    expected = oracle.clamped_gradients(kind, x.detach().numpy(), before, values, grad.numpy(), bound)
-    free = oracle.clamped_gradients(kind, x.detach().numpy(), before, values, grad.numpy(), np.inf)
-    assert not np.allclose(expected["weight_hh"], free["weight_hh"]), "nothing was clamped"
-    names = ["x", *(f"state{i}" for i in range(len(states))), *params]
-    for name, value in zip(names, found, strict=True):
-        right = expected[name][None] if name.startswith("state") else expected[name]
-        np.testing.assert_allclose(value.numpy(), right, rtol=1e-10, atol=1e-10, err_msg=name)
+    widths = module.recurrence.widths(hidden, 0)
+    states = [torch.randn(4, 2, w, dtype=torch.float64, requires_grad=True) for w in widths]
+    sequences = [torch.randn(n, 2, dtype=torch.float64, requires_grad=True) for n in lengths]
+    grads = [torch.randn(n, 2 * hidden, dtype=torch.float64) for n in lengths]
+    leaves = {"x0": sequences[0], "x1": sequences[1]} | {f"state{i}": s for i, s in enumerate(states)}
+    leaves |= dict(module.named_parameters())
+    point = {name: leaf.detach().numpy() for name, leaf in leaves.items()}
+    layers = [{name: point[full] for name, full in names.items()} for names in module._layers]
+    expected = {name: np.zeros(value.shape) for name, value in point.items()}
+    was_clamped = False
+    for i in range(len(lengths)):
+        initial = [tuple(point[f"state{s}"][k, i] for s in range(len(states))) for k in range(4)]
+        given = kind, point[f"x{i}"], initial, layers, 2, grads[i].numpy()
+        expected[f"x{i}"], found = oracle.clamped_gradients_of_a_stack(*given, bound)
+        for k, names in enumerate(module._layers):
+            for name, full in names.items():
+                expected[full] += found[k][name]
+            for s in range(len(states)):
+                expected[f"state{s}"][k, i] = found[k][f"state{s}"]
+        free = oracle.clamped_gradients_of_a_stack(*given, np.inf)[1]
+        was_clamped |= not np.allclose(free[0]["weight_hh"], found[0]["weight_hh"])
+    assert was_clamped
+    for kernel in ("reference", "eager"):
+        monkeypatch.setenv("GRADGUARD_KERNEL", kernel)
+        output, _ = module(pack_sequence(sequences, enforce_sorted=False), as_hx(states))
+        found_by_it = torch.autograd.grad(unpack_sequence(output), list(leaves.values()), grads)
+        for name, value in zip(leaves, found_by_it, strict=True):
+            np.testing.assert_allclose(value.numpy(), expected[name], rtol=1e-10, atol=1e-10, err_msg=name)
 
 
 def test_every_module_but_the_one_that_couples_sequences_is_here() -> None:
