@@ -129,7 +129,7 @@ class IndRNN(AbstractRecurrent):
         hidden_size: H.
         num_layers: how many layers stand on one another.
         nonlinearity: "relu" or "tanh".
-        bias: whether there is a bias.
+        bias: whether there is a bias, which begins at 0: a unit that forgets nothing adds it up over all steps.
         batch_first: whether input and output are [B, T, I] rather than [T, B, I]; states are not.
         dropout: share of the outputs of all layers but the last that become 0 in training.
         bidirectional: whether a second direction runs from the end.
