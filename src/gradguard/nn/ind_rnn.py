@@ -85,10 +85,7 @@ class IndRNNRecurrence(AbstractUnprojectedRecurrence):
         return recurrence.ind_rnn(x, *states, **params, nonlinearity=self.nonlinearity)
 
     def fill_(self, name: str, param: Tensor, hidden_size: int) -> None:
-        """Draw u from all that is allowed and not below 0: units that forget at once, and units that do not.
-
-        A bias begins at 0: a unit that forgets nothing adds it up over all steps.
-        """
+        """Draw u from all that is allowed and not below 0: units that forget at once, and units that do not."""
         if name == "weight_hh":
             nn.init.uniform_(param, 0.0, float(self.bounds[param.dtype]))
         elif name == "bias_ih":
