@@ -127,6 +127,13 @@ def test_from_torch_decides_what_torch_has_decided(settings: dict[str, Any]) -> 
         gnn.LayerNormLSTM.from_torch(nn.LSTM(2, 3), **settings)
 
 
+def test_from_torch_names_what_nobody_has() -> None:
+    with pytest.raises(TypeError, match="GRU has no argument zone_out"):
+        gnn.GRU.from_torch(nn.GRU(2, 3), zone_out=0.1)
+    with pytest.raises(TypeError, match="GRU has no argument proj_size"):
+        gnn.GRU.from_torch(nn.GRU(2, 3), proj_size=2)
+
+
 def test_from_torch_of_something_else() -> None:
     with pytest.raises(TypeError, match=r"LSTM.from_torch needs a torch.nn.LSTM, got GRU"):
         gnn.LSTM.from_torch(nn.GRU(2, 3))

@@ -193,8 +193,9 @@ class BatchNormLSTM(AbstractLSTM):
     ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         """Run one layer in one direction; the second one with each sequence turned round, so that steps are steps."""
         statistics: StepStatistics = getattr(self, self._statistics[k])
-        recurrence, sizes, reverse = self.recurrence, form.batch_sizes, self._is_reverse(k)
-        rows = form.turned(rows) if reverse else rows
+        recurrence, sizes = self.recurrence, form.batch_sizes
+        turning = form.turning(rows.shape[0], rows.device) if self._is_reverse(k) else None
+        rows = rows if turning is None else rows.index_select(0, turning)
         if self.training:
             recurrence, shared = self._in_training, recurrence.sync and many_ranks()
             is_known = not torch.compiler.is_compiling() or form.packed is None
@@ -209,7 +210,7 @@ class BatchNormLSTM(AbstractLSTM):
         sequences, last, extras = run(recurrence, rows, states, params, batch_sizes=sizes)
         if self.training:
             statistics.follow(0, extras[0])
-        return [form.turned(s) for s in sequences] if reverse else sequences, last
+        return sequences if turning is None else [s.index_select(0, turning) for s in sequences], last
 
 
 def check_settings(max_steps: Any, gain: Any, momentum: Any, sync: Any) -> None:

@@ -78,10 +78,7 @@ def checked(who: str, recurrence: AbstractRecurrence, options: dict[str, Any]) -
     else:
         zoneout = _share(who, "zoneout", zoneout)
     clip = None if clip is None else positive(who, "clip_grad_state", clip)
-    return frame, {
-        "zoneout": zoneout,
-        "clip_grad_state": clip,
-    }
+    return frame, {"zoneout": zoneout, "clip_grad_state": clip}
 
 
 def _share(who: str, name: str, value: Any) -> float:

@@ -46,17 +46,17 @@ class Form(NamedTuple):
         starts = torch.repeat_interleave(sizes.cumsum(0) - sizes, sizes, output_size=rows)
         return each_BS.index_select(0, (torch.arange(rows) - starts).to(each_BS.device))
 
-    def turned(self, rows_NS: Tensor) -> Tensor:
-        """Turn each sequence round within its own length, so that its last step comes first."""
+    def turning(self, rows: int, device: torch.device) -> Tensor:
+        """Index, [N], that turns each sequence round within its own length, so that its last step comes first."""
         sizes, each = self.batch_sizes, torch.arange(self.batch)
         if sizes is None:
             places = torch.arange(self.steps - 1, -1, -1).unsqueeze(1) * self.batch + each
-            return rows_NS.index_select(0, places.flatten().to(rows_NS.device))
+            return places.flatten().to(device)
         starts = sizes.cumsum(0) - sizes
-        steps = torch.repeat_interleave(torch.arange(sizes.shape[0]), sizes, output_size=rows_NS.shape[0])
-        which = torch.arange(rows_NS.shape[0]) - starts[steps]
+        steps = torch.repeat_interleave(torch.arange(sizes.shape[0]), sizes, output_size=rows)
+        which = torch.arange(rows) - starts[steps]
         lengths = (sizes.unsqueeze(0) > each.unsqueeze(1)).sum(1)
-        return rows_NS.index_select(0, (starts[lengths[which] - 1 - steps] + which).to(rows_NS.device))
+        return (starts[lengths[which] - 1 - steps] + which).to(device)
 
     def restore(self, rows_NS: Tensor) -> SequenceLike:
         """Put rows of all steps into that form."""

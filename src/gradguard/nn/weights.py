@@ -37,6 +37,9 @@ def take_over(
     arguments = signature(cls).parameters
     ours = {p.name for p in arguments.values() if p.kind is p.KEYWORD_ONLY} - {"forget_bias"}
     ours |= set(NAMES) if "options" in arguments else set()
+    unknown = settings.keys() - ours - arguments.keys()
+    if unknown:
+        raise TypeError(f"{cls.__name__} has no argument {', '.join(sorted(unknown))}.")
     if not settings.keys() <= ours:
         names = ", ".join(sorted(settings.keys() - ours))
         raise TypeError(

@@ -73,8 +73,8 @@ class EagerBatchNormLSTM(AbstractEagerLSTM):
 
     def kept(self) -> list[Tensor]:
         """The norms' outcomes, too, and of each step the deviations, and what its mean is to be taken with."""
-        hats, widths = [self.hat_x, self.hat_h, self.hat_c], (self.hat_x, self.hat_h, self.hat_c)
-        scales = [stacked(norm.scales, hat[:0]) for norm, hat in zip(self.norms, widths, strict=True)]
+        hats = [self.hat_x, self.hat_h, self.hat_c]
+        scales = [stacked(norm.scales, hat[:0]) for norm, hat in zip(self.norms, hats, strict=True)]
         return [*super().kept(), *hats, *scales, shares(self.norms[0].rows(self.hat_x))]
 
     def like_kept(self) -> list[Tensor]:
