@@ -116,8 +116,8 @@ class IndRNN(AbstractRecurrent):
     The bound holds in every pass, whatever wrote the parameter, under autocast and in half precision, too. What is
     stored is brought back before each forward pass in training, and where it is saved or loaded. An entry that is
     outside nevertheless (as in a graph that was compiled, and of FSDP's shards) has no gradient that pushes it further
-    out, but in an exported program, which is not for training. Leave u out of weight decay, which would make units forget: :meth:`weight_decay_groups`. The initialisers of
-    recurrent matrices leave it alone.
+    out, but in an exported program, which is not for training. Leave u out of weight decay, which would make units
+    forget: :meth:`weight_decay_groups`. The initialisers of recurrent matrices leave it alone.
 
     Not for sequences of a few steps, and not where units of one layer must work on each other's states: take a GRU.
 
