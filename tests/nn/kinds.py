@@ -15,10 +15,20 @@ VARIANTS: dict[str, Kind] = {
     "IndRNN, tanh": partial(gnn.IndRNN, length=5, nonlinearity="tanh"),
     "RNN, ReLU": partial(gnn.RNN, nonlinearity="relu"),
 }
-CELLS: dict[str, Kind] = {
-    name: getattr(gnn, f"{name}Cell") for name, kind in MODULES.items() if kind is getattr(gnn, name)
-}
-CELLS["IndRNN"] = partial(gnn.IndRNNCell, length=5)  # BatchNormLSTM's has to be told the step: a test of its own
+
+
+def cell_of(kind: Kind) -> Kind:
+    """The cell of a module, with the same settings."""
+    module, settings = (kind.func, kind.keywords) if isinstance(kind, partial) else (kind, {})
+    return partial(getattr(gnn, f"{module.__name__}Cell"), **settings)
+
+
+# BatchNormLSTM's has to be told the step: a test of its own.
+CELLS: dict[str, Kind] = {name: cell_of(kind) for name, kind in (MODULES | VARIANTS).items() if name != "BatchNormLSTM"}
+CELLS["LayerNormLSTM, eps"] = partial(gnn.LayerNormLSTMCell, eps=0.1)
+CELLS["LayerNormGRU, eps"] = partial(gnn.LayerNormGRUCell, eps=0.1)
+LAYERS = MODULES | VARIANTS
+LAYERS |= {name: partial(getattr(gnn, name.split(",")[0]), eps=0.1) for name in CELLS if name.endswith(", eps")}
 LACKS: dict[str, tuple[str, ...]] = {
     "IndRNN": ("weight_dropout",),
     "IndRNN, tanh": ("weight_dropout",),

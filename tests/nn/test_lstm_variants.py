@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from gradguard import nn as gnn
@@ -44,13 +46,27 @@ def test_peepholes_show_the_gates_a_cell_that_h_hides() -> None:
 
 
 def test_a_coupled_cell_is_a_mean_of_what_came_in() -> None:
-    module = gnn.CoupledLSTM(1, 1)
+    """With f and g fixed, after t steps f^t is left of the cell, and 1 - f^t of it is g."""
+    module, f, g, steps = gnn.CoupledLSTM(1, 1, dtype=torch.float64), 0.75, 0.5, 6
     with torch.no_grad():
         for param in module.parameters():
-            param.fill_(30.0)
-        module.bias_ih_l0[0] = -3000.0  # all is forgotten, so all comes in
-        _, (_, c) = module(torch.ones(1000, 1, 1))
-    assert c.item() == 1.0
+            param.zero_()
+        module.bias_ih_l0.copy_(torch.tensor([math.log(f / (1 - f)), math.atanh(g), 0.0], dtype=torch.float64))
+        h = torch.zeros(1, 1, 1, dtype=torch.float64)
+        _, (_, c) = module(torch.ones(steps, 1, 1, dtype=torch.float64), (h, torch.full_like(h, -2.0)))
+    assert c.item() == pytest.approx(-2.0 * f**steps + g * (1 - f**steps), rel=1e-13)
+
+
+@given(scale=st.floats(0.1, 50), first=st.floats(-3, 3), seed=st.integers(0, 2**31))
+def test_a_coupled_cell_never_grows(scale: float, first: float, seed: int) -> None:
+    torch.manual_seed(seed)
+    module = gnn.CoupledLSTM(2, 3, dtype=torch.float64)
+    with torch.no_grad():
+        for param in module.parameters():
+            param.mul_(scale)
+        states = torch.zeros(1, 4, 3, dtype=torch.float64), torch.full((1, 4, 3), first, dtype=torch.float64)
+        _, _, every = module(scale * torch.randn(30, 4, 2, dtype=torch.float64), states, return_states=True)
+    assert every.c[0].abs().max() <= max(1.0, abs(first)) * (1 + 1e-12)
 
 
 @pytest.mark.parametrize("beta", [0.0, 1.0, 2.0])

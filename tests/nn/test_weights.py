@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pack_sequence
 from gradguard import GradGuardWarning
 from gradguard import nn as gnn
 from tests.contracts.recurrent import MODULES, TORCH, as_hx, projected, states_of
-from tests.nn.kinds import CELLS
+from tests.nn.kinds import CELLS, LAYERS
 
 LIKE_TORCH = ("LSTM", "LayerNormLSTM", "NormalizedCellLSTM")  # torch's weights are theirs, and theirs are four gates
 OPTIONS: list[dict[str, Any]] = [
@@ -143,7 +143,7 @@ def test_from_torch_of_something_else() -> None:
 
 @pytest.mark.parametrize("kind", CELLS)
 def test_a_loop_of_cells_is_a_layer(kind: str) -> None:
-    cell, layer = CELLS[kind](3, 4, dtype=torch.float64), MODULES[kind](3, 4, dtype=torch.float64)
+    cell, layer = CELLS[kind](3, 4, dtype=torch.float64), LAYERS[kind](3, 4, dtype=torch.float64)
     layer.load_state_dict({f"{name}_l0": value for name, value in cell.state_dict().items()})
     x = torch.randn(5, 2, 3, dtype=torch.float64)
     output, last = layer(x)
@@ -181,7 +181,7 @@ def test_a_cell_without_biases() -> None:
     assert bare.bfloat16()(torch.randn(2, 3).bfloat16())[1].dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("kind", [kind for kind in CELLS if projected(MODULES[kind])])  # those that have a c
+@pytest.mark.parametrize("kind", [kind for kind in CELLS if projected(LAYERS[kind])])  # those that have a c
 def test_cells_keep_c_wide_within_half_types(kind: str) -> None:
     cell = CELLS[kind](3, 4, dtype=torch.bfloat16)
     x, h, c = torch.randn(2, 3).bfloat16(), torch.zeros(2, 4).bfloat16(), torch.randn(2, 4)
