@@ -1,7 +1,19 @@
 """One step of each recurrent cell, and a loop over steps, in plain differentiable torch: slow, and what the paper says.
 
 The faster kernels of ``gradguard.nn`` are held against these functions, and every derivative that they have no code for
-(forward mode, second order, per sample) is taken through them.
+(forward mode, second order, per sample) is taken through them. Not for training on long sequences: modules are faster.
+
+All steps are called alike; what one adds is in its own docstring. Beside what torch raises there is a ``ValueError``
+for a nonlinearity that is neither "tanh" nor "relu".
+
+- ``x_BI``: the input, [B, I]; ``h_BH`` or ``h_BP``: the h before, [B, H] or projected [B, P], in the dtype of x;
+  ``c_BH``: the c before, [B, H], float32 or wider.
+- ``weight_ih``, ``weight_hh``: one block of H rows for each gate, in the order of the equations, [G, I] and [G, P];
+  ``bias_ih``, ``bias_hh``: [G], or None; ``gain_...``: of a norm, as wide as what is normed; ``weight_hr``: [P, H], or
+  None.
+- ``drop_h``: [B, P], by which the h that enters the products is multiplied, not the one that is carried; None for 1.
+
+They return the new states as a tuple, h in the dtype of h, c in that of c, on the device of x.
 """
 
 from gradguard.functional.recurrence.batch_norm_lstm import Moments as Moments
