@@ -240,6 +240,43 @@ def test_the_mean_over_all_batches_is_exact() -> None:
     torch.testing.assert_close(module.statistics_l0.mean_ih[0], mean, rtol=1e-12, atol=1e-14)
 
 
+def test_population_statistics_are_the_mean_over_batches_with_the_weights_as_they_are() -> None:
+    module = gnn.BatchNormLSTM(2, 3, num_layers=2, bidirectional=True, dtype=torch.float64).eval()
+    twin = copy.deepcopy(module).train()
+    batches = torch.randn(4, 5, 6, 2, dtype=torch.float64)
+    with module.population_statistics():
+        for batch in batches:
+            assert not module(batch)[0].requires_grad
+    assert not module.training
+    rows = {name: [] for name, _ in module.named_buffers() if "batches" not in name}
+    for batch in batches:
+        for name in module._statistics:
+            getattr(twin, name).reset_parameters()
+        twin(batch)
+        for name, buffer in twin.named_buffers():
+            rows.get(name, []).append(buffer[:5].clone())
+    for name, seen in rows.items():
+        torch.testing.assert_close(module.get_buffer(name)[:5], torch.stack(seen).mean(0), rtol=1e-12, atol=1e-14)
+    assert [getattr(module, name).momentum for name in module._statistics] == [0.1] * 4
+    assert module(batches[0])[0].isfinite().all()
+
+
+def test_population_statistics_are_those_of_before_where_something_goes_wrong() -> None:
+    module = gnn.BatchNormLSTM(2, 3)
+    module(torch.randn(4, 5, 2))
+    before = copy.deepcopy(module.state_dict())
+
+    def two_batches_of_which_one_is_too_small() -> None:
+        for size in (5, 1):
+            module(torch.randn(4, size, 2))
+
+    with pytest.raises(ValueError, match="more than one sequence"), module.population_statistics():
+        two_batches_of_which_one_is_too_small()
+    assert all(value.equal(before[name]) for name, value in module.state_dict().items())
+    assert module.training
+    assert module.statistics_l0.momentum == 0.1
+
+
 def test_the_last_steps_of_the_longest_sequence_train_on_it() -> None:
     """Its variance alone would be 0, and nothing of it would be left."""
     module = gnn.BatchNormLSTM(2, 3)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from gradguard.arguments import number, positive, whole_number
@@ -18,7 +18,7 @@ from gradguard.nn.doors import run
 from gradguard.nn.layer_norm_lstm import AbstractNormedLSTMRecurrence
 from gradguard.nn.lstm import AbstractLSTM
 from gradguard.nn.sequence import Form
-from gradguard.nn.step_statistics import NORMS, StepStatistics
+from gradguard.nn.step_statistics import NORMS, StepStatistics, taken_anew
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -96,9 +96,8 @@ class BatchNormLSTM(AbstractLSTM):
     step by step, in one buffer of ``max_steps`` rows: beyond the last step that training has seen, its statistics are
     used. The other direction counts steps from each sequence's own end. A gain of 0.1 is the paper's: with 1, tanh
     saturates and the gradient vanishes. Steps are counted from the start of a call: states that are to be carried on
-    from call to call in evaluation have to be so in training, too. Where inputs of a step are all but equal in a batch,
-    as the first pixels of images, add a little noise in training: where a variance is 0, what differs is amplified
-    316-fold.
+    from call to call in evaluation have to be so in training, too. What was followed while weights changed lags behind
+    them, and over many steps that adds up: :meth:`population_statistics` takes them anew, as the paper does.
     Not for small batches, and not for a batch of one in training; :class:`LayerNormLSTM` needs none.
 
     Args:
@@ -188,6 +187,28 @@ class BatchNormLSTM(AbstractLSTM):
         for name in getattr(self, "_statistics", ()):  # which are not there yet at first
             getattr(self, name).reset_parameters()
 
+    @contextmanager
+    def population_statistics(self) -> Iterator[None]:
+        """Take the statistics anew: the mean over all batches that are run within, with the weights as they are.
+
+        The module is in training meanwhile, without gradients, and afterwards as it was; on an error its statistics are
+        those of before. Twenty batches are a start. Host sync: one for each layer and direction. Mutates: statistics.
+
+        >>> lstm = BatchNormLSTM(4, 8)
+        >>> with lstm.population_statistics():
+        ...     for x in torch.randn(20, 5, 3, 4):
+        ...         _ = lstm(x)
+        >>> lstm.statistics_l0.batches[:6].tolist()
+        [20, 20, 20, 20, 20, 0]
+        """
+        was = self.training
+        try:
+            with taken_anew([getattr(self, name) for name in self._statistics]), torch.no_grad():
+                self.train()
+                yield
+        finally:
+            self.train(was)
+
     def _layer(
         self, k: int, rows: Tensor, states: list[Tensor], params: dict[str, Tensor], form: Form
     ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
@@ -204,7 +225,7 @@ class BatchNormLSTM(AbstractLSTM):
                     f"BatchNormLSTM needs more than one sequence in a batch in training, got {form.batch}: there is no "
                     "variance of one. Take a larger batch, or LayerNormLSTM."
                 )
-            sizes = sizes_for_all_ranks(sizes, form, rows.device) if shared else sizes
+            sizes = form.sizes_on_all_ranks(rows.device) if shared else sizes
         else:
             params = params | statistics.at(0, form.steps if sizes is None else sizes.shape[0])
         sequences, last, extras = run(recurrence, rows, states, params, batch_sizes=sizes)
@@ -221,11 +242,3 @@ def check_settings(max_steps: Any, gain: Any, momentum: Any, sync: Any) -> None:
     checks.flags(who, sync=sync)
     if momentum is not None and number(who, "momentum", momentum, above=0) > 1:
         raise ValueError(f"{who} needs momentum in (0, 1], or None for the mean of all batches, got {momentum!r}.")
-
-
-def sizes_for_all_ranks(sizes: Tensor | None, form: Form, device: torch.device) -> Tensor:
-    """Rows of each step, and no row at steps that only other processes take."""
-    own = torch.full((form.steps,), form.batch) if sizes is None else sizes
-    most = torch.tensor(own.shape[0], device=device)
-    dist.all_reduce(most, dist.ReduceOp.MAX)
-    return torch.cat([own, own.new_zeros(int(most) - own.shape[0])])

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
@@ -57,6 +58,13 @@ class Form(NamedTuple):
         which = torch.arange(rows) - starts[steps]
         lengths = (sizes.unsqueeze(0) > each.unsqueeze(1)).sum(1)
         return (starts[lengths[which] - 1 - steps] + which).to(device)
+
+    def sizes_on_all_ranks(self, device: torch.device) -> Tensor:
+        """Rows of each step, and no row at steps that only other processes take."""
+        own = torch.full((self.steps,), self.batch) if self.batch_sizes is None else self.batch_sizes
+        most = torch.tensor(own.shape[0], device=device)
+        dist.all_reduce(most, dist.ReduceOp.MAX)
+        return torch.cat([own, own.new_zeros(int(most) - own.shape[0])])
 
     def restore(self, rows_NS: Tensor) -> SequenceLike:
         """Put rows of all steps into that form."""

@@ -5,7 +5,8 @@ Shape legend: T = time, B = batch, H = hidden, M = most steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -123,3 +124,22 @@ class StepStatistics(nn.Module):
     def extra_repr(self) -> str:
         """Write what it was made with."""
         return f"max_steps={self.max_steps}, momentum={self.momentum}"
+
+
+@contextmanager
+def taken_anew(parts: Sequence[StepStatistics]) -> Iterator[None]:
+    """Have statistics be the mean over all batches that are run within; on an error they are those of before."""
+    before = [(part.momentum, {name: value.clone() for name, value in part.named_buffers()}) for part in parts]
+    for part in parts:
+        part.reset_parameters()
+        part.momentum = None
+    try:
+        yield
+    except BaseException:
+        for part, (_, values) in zip(parts, before, strict=True):
+            part.load_state_dict(values)
+        raise
+    finally:
+        for part, (momentum, _) in zip(parts, before, strict=True):
+            part.momentum = momentum
+            part.look()
