@@ -187,6 +187,44 @@ def classes(n: int, device: str) -> list[str]:
     return [*lines, "### Summary; the goal is 0.5\n", table(header, rows), ""]
 
 
+def products(shape: Shape, gates: int, device: str) -> Callable[[], float]:
+    """The matrix products of one forward and backward pass alone, of all steps at once where that can be."""
+    steps, batch, width, hidden = shape
+    x, h = torch.randn(steps * batch, width, device=device), torch.randn(steps * batch, hidden, device=device)
+    d = torch.randn(steps * batch, gates * hidden, device=device)
+    of_x, of_h = (torch.randn(gates * hidden, n, device=device) for n in (width, hidden))
+    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+
+    def step() -> float:
+        wait()
+        start = perf_counter()
+        x @ of_x.t()
+        for h_t, d_t in zip(h.split(batch), d.split(batch), strict=True):
+            h_t @ of_h.t()
+            d_t @ of_h
+        d @ of_x
+        d.t() @ x
+        d.t() @ h
+        wait()
+        return perf_counter() - start
+
+    return step
+
+
+def floor(n: int, device: str) -> list[str]:
+    """How much of a loop's time its products alone are: below that no kernel gets with the same products."""
+    rows = []
+    for shape in CUDA_SHAPES if device == "cuda" else SHAPES:
+        for name, gates in (("LSTM", 4), ("GRU", 3)):
+            module = made(CLASSES[name], shape)
+            alone, loop = products(shape, gates, device), training_step(OwnLoop(module), shape, device)
+            seconds = rounds({"products": alone, "loop": loop, "ours": training_step(module, shape, device)}, n)
+            shares = [interval(ratio(seconds[who], seconds["loop"])) for who in ("products", "ours")]
+            rows.append([name, str(shape), *shares])
+    header = ["", "(T, B, I, H)", "products to the loop", "ours to the loop"]
+    return [f"## What the products alone take: {n} rounds\n", table(header, rows), ""]
+
+
 def resident(field: str) -> float:
     """A field of the process's memory, in MiB."""
     status = Path("/proc/self/status").read_text().splitlines()
@@ -263,7 +301,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15, help="a third as many for the table of all classes")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--only", choices=["speed", "classes", "memory", "contract"])
+    parser.add_argument("--only", choices=["speed", "classes", "floor", "memory", "contract"])
     parser.add_argument("--rise", nargs=5, metavar=("KIND", "T", "B", "I", "H"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.rise:
@@ -274,6 +312,7 @@ def main() -> None:
     parts = {
         "speed": lambda: speed(options.rounds, options.device),
         "classes": lambda: classes(max(options.rounds // 3, 2), options.device),
+        "floor": lambda: floor(options.rounds, options.device),
         "memory": lambda: memory(options.device),
         "contract": contract,
     }
