@@ -17,6 +17,10 @@ class CriticalFindingError(GradGuardError, RuntimeError):
     """A critical finding in a strict run: training was stopped."""
 
 
+class MissingPackageError(GradGuardError, ImportError):
+    """Something was asked for that needs a package which does not come with GradGuard and is not installed."""
+
+
 class SkipBudgetError(GradGuardError, RuntimeError):
     """More steps in a row had gradients that are not finite than ``Skip(budget)`` puts up with."""
 

@@ -11,13 +11,19 @@ from gradguard.detect.clipped_too_often import ClippedTooOften as ClippedTooOfte
 from gradguard.detect.clipped_upstream import ClippedUpstream as ClippedUpstream
 from gradguard.detect.depth import ExplodingDepth as ExplodingDepth
 from gradguard.detect.depth import VanishingDepth as VanishingDepth
+from gradguard.detect.exploding_time import ExplodingTime as ExplodingTime
 from gradguard.detect.finding import Finding as Finding
 from gradguard.detect.finding import Severity as Severity
+from gradguard.detect.in_time import GateStatistics as GateStatistics
+from gradguard.detect.in_time import InTime as InTime
+from gradguard.detect.in_time import Profile as Profile
 from gradguard.detect.no_gradient import NoGradient as NoGradient
 from gradguard.detect.non_finite import NonFinite as NonFinite
+from gradguard.detect.saturated_gates import SaturatedGates as SaturatedGates
 from gradguard.detect.symptom import Symptom as Symptom
 from gradguard.detect.updates import UpdateTooLarge as UpdateTooLarge
 from gradguard.detect.updates import UpdateTooSmall as UpdateTooSmall
+from gradguard.detect.vanishing_time import VanishingTime as VanishingTime
 
 
 def default_detectors() -> tuple[AbstractDetector, ...]:
@@ -31,4 +37,7 @@ def default_detectors() -> tuple[AbstractDetector, ...]:
         UpdateTooSmall(),
         ClippedTooOften(),
         ClippedUpstream(),
+        ExplodingTime(),
+        VanishingTime(),
+        SaturatedGates(),
     )

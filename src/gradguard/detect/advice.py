@@ -26,6 +26,30 @@ ADVICE: Mapping[Symptom, tuple[str, ...]] = {
         "Put a normalisation layer (LayerNorm, BatchNorm) before each activation.",
         "Scale residual branches down at the start (zero-initialise the last norm or projection of each).",
     ),
+    Symptom.VANISHING_TIME: (
+        "Open the forget gate at the start: init.forget_gate_(lstm, 1.0), or, for memories of T steps, "
+        "init.chrono_(lstm, T).",
+        "Replace a plain RNN by an LSTM or a GRU; for thousands of steps by gradguard.nn.IndRNN(length=T).",
+        "Initialise recurrent weights orthogonally: init.orthogonal_(rnn); of a ReLU network as the identity: "
+        "init.identity_(rnn).",
+        "Give far steps a shorter way to the loss: attention or a mean over all outputs in place of the last one, "
+        "fewer and longer steps.",
+        "Where the task needs no more than the horizon, say how far it reaches: through_time=ThroughTime(lag=...).",
+    ),
+    Symptom.EXPLODING_TIME: (
+        "Clip the gradient norm, to keep the run alive while you mend the cause.",
+        "Bring the recurrent weights to a spectral radius of 1 or below: init.orthogonal_(rnn), "
+        "init.spectral_radius_(rnn, 0.95).",
+        "Lower the learning rate, if the growth came in the course of the run.",
+        "Bound what goes from a step to the one before: clip_grad_state, IndRNN or LayerNormLSTM of gradguard.nn.",
+        "Cut long sequences into windows: detach the state every few hundred steps.",
+    ),
+    Symptom.SATURATED_GATES: (
+        "Set the biases anew: init.forget_gate_(lstm, 1.0); for memories of T steps init.chrono_(lstm, T).",
+        "Lower the learning rate, if the gates closed or opened in the course of the run.",
+        "Bring the inputs to mean 0 and variance 1, so that they do not push the gates to their ends.",
+        "Normalise what goes into the gates: gradguard.nn.LayerNormLSTM in place of nn.LSTM.",
+    ),
     Symptom.NO_GRADIENT: (
         "Check that the parameter takes part in the forward pass and that its output reaches the loss.",
         "Look for detach(), .data, .item(), argmax, torch.no_grad() or NumPy between it and the loss.",

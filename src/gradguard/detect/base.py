@@ -100,6 +100,40 @@ class Persistence:
         self.window, self.spell = from_plain(state["window"], self.window), from_plain(state["spell"])
 
 
+class PerPlace:
+    """A :class:`Persistence` for each of some places, by name."""
+
+    def __init__(self, patience: int, share: float = 0.8) -> None:
+        Persistence(patience, share)  # refuses what can't be
+        self.patience, self.share = patience, share
+        self.places: dict[str, Persistence] = {}
+
+    def observe(self, place: str, step: int, holds: bool) -> bool:
+        """Take in one step at a place; say whether its spell is on."""
+        if place not in self.places:
+            self.places[place] = Persistence(self.patience, self.share)
+        return self.places[place].observe(step, holds)
+
+    def spell(self, place: str) -> Spell | None:
+        """Give a place's spell, if there ever was one."""
+        return self.places[place].spell if place in self.places else None
+
+    def spells(self) -> dict[str, Spell]:
+        """Give all spells there ever were, by place."""
+        return {place: one.spell for place, one in self.places.items() if one.spell is not None}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give those of all places."""
+        return {place: one.state_dict() for place, one in self.places.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take them over."""
+        self.places = {}
+        for place, saved_one in state.items():
+            self.places[place] = Persistence(self.patience, self.share)
+            self.places[place].load_state_dict(saved_one)
+
+
 class PerParameter:
     """A statistic of each parameter that keeps its values when parameters are added or reordered."""
 

@@ -10,6 +10,7 @@ from enum import Enum
 
 from torch import Tensor
 
+from gradguard.detect.in_time import InTime
 from gradguard.detect.state import saved
 
 
@@ -104,6 +105,7 @@ class Block:
         samples: what was measured on sampled steps among these.
         skipped: bool, [R]; whether the guard itself left the step out, since its gradients are not finite.
         clips: what a clipper did; None where there is none.
+        in_time: what sampled steps among these showed of recurrent modules; none where nobody looked.
     """
 
     layout: Layout
@@ -118,3 +120,4 @@ class Block:
     samples: Samples
     skipped: Tensor
     clips: Clips | None = None
+    in_time: tuple[InTime, ...] = ()

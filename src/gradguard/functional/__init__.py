@@ -3,6 +3,8 @@
 from gradguard.functional.coefficients import band_factor as band_factor
 from gradguard.functional.coefficients import limit_factor as limit_factor
 from gradguard.functional.coefficients import target_factor as target_factor
+from gradguard.functional.decay import Decay as Decay
+from gradguard.functional.decay import decay as decay
 from gradguard.functional.finite import count_non_finite as count_non_finite
 from gradguard.functional.finite import first_non_finite as first_non_finite
 from gradguard.functional.histogram import Histograms as Histograms

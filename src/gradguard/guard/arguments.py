@@ -14,9 +14,12 @@ from gradguard.clip import AbstractRescaler, check_patterns
 from gradguard.detect import AbstractDetector, default_detectors
 from gradguard.errors import GradGuardWarning
 from gradguard.guard.hooks import innermost
+from gradguard.guard.in_time import TimeWatch, is_compiled
 from gradguard.guard.track import Track
 from gradguard.guard.treatment import Treatment
 from gradguard.names import known_parameters
+from gradguard.probe import ThroughTime
+from gradguard.probe.through_time import chosen
 from gradguard.record import HostReader
 from gradguard.recover import BufferShadow, Skip
 
@@ -83,6 +86,41 @@ def treatments(
         for name, optimizer in optimizers.items()
         if clippers.get(name) is not None or skip is not None
     }
+
+
+def through_time_argument(through_time: Any) -> ThroughTime | None:
+    """Give how recurrent modules are looked at, or None."""
+    if isinstance(through_time, bool):
+        return ThroughTime() if through_time else None
+    if through_time is not None and not isinstance(through_time, ThroughTime):
+        hint = " Write ThroughTime()." if through_time is ThroughTime else ""
+        raise TypeError(
+            f"Guard needs through_time to be True, False or a gradguard.probe.ThroughTime, got {through_time!r}.{hint}"
+        )
+    return through_time
+
+
+def time_watches(
+    through_time: Any, optimizers: Mapping[str, Optimizer], models: Mapping[str, nn.Module]
+) -> dict[str, TimeWatch]:
+    """Give what listens to the recurrent modules of each optimizer: those that it trains.
+
+    Raises:
+        TypeError: something that is no ThroughTime.
+        ValueError: there is nothing to look at.
+    """
+    settings = through_time_argument(through_time)
+    if settings is None:
+        return {}
+    names = settings.modules
+    modules = {} if names is not None and not len(names) else chosen("through_time", models, names)
+    compiled, found = any(map(is_compiled, models.values())), {}
+    for name, optimizer in optimizers.items():
+        ids = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        own = {path: one for path, one in modules.items() if any(id(p) in ids for p in one.parameters())}
+        modules = {path: one for path, one in modules.items() if path not in own}
+        found[name] = TimeWatch(settings, own, compiled=compiled)
+    return found
 
 
 def named_models(model: Any) -> dict[str, nn.Module]:

@@ -23,13 +23,15 @@ from gradguard.guard.arguments import (
     named_optimizers,
     norm_order,
     record_folder,
+    time_watches,
     treatments,
 )
 from gradguard.guard.journal import Flush, Journal
 from gradguard.guard.losses import Losses
 from gradguard.guard.summary import summary
-from gradguard.guard.track import Settings, Track
-from gradguard.guard.tracks import GUARDED, Tracks
+from gradguard.guard.track import Settings
+from gradguard.guard.tracks import GUARDED, Tracks, tracks_of
+from gradguard.probe import ThroughTime
 from gradguard.record import Event, History, HostReader
 from gradguard.recover import Skip
 
@@ -54,19 +56,19 @@ class Guard:
         scaler: the ``GradScaler`` of an fp16 loop. Needed to count overflow steps of optimizers that are not fused
             (they are skipped before any hook), and for ``measure()`` on gradients that are still scaled.
         max_points: most points that ``history`` keeps of a series.
-        run_dir: folder for a run record, which :func:`gradguard.record.read` reads; none by default. It must not hold
-            another run. Of several processes, rank 0 writes.
+        run_dir: folder for a run record (:func:`gradguard.record.read`); none by default. It must not hold another run.
+            Of several processes, rank 0 writes.
         reduce_losses: gives the mean over all processes of a vector of losses, for a history that is alike on all
             ranks. Every flush takes all processes then, and what the guard says is as of the last one.
         clip: a clipper from :mod:`gradguard.clip`, of which each optimizer gets a copy; or one by optimizer, by name.
         recover: :class:`gradguard.recover.Skip`, to leave out steps whose gradients are not finite.
+        through_time: whether recurrent modules are looked into, or how: :class:`gradguard.probe.ThroughTime`.
 
     Attributes:
         closed: whether ``close()`` was called.
 
     Raises:
-        ValueError: an argument out of range, nothing to train, an optimizer given twice or guarded already, or one
-            over another model's parameters.
+        ValueError: an argument out of range, nothing to train, an optimizer given twice, guarded, or another model's.
         TypeError: something that is no model, optimizer, detector, scaler or clipper.
         RecordError: ``run_dir`` can't be written, or, at the first step, holds another run.
 
@@ -99,6 +101,7 @@ class Guard:
         reduce_losses: Callable[[Tensor], Tensor] | None = None,
         clip: AbstractRescaler | Mapping[str, AbstractRescaler] | None = None,
         recover: Skip | None = None,
+        through_time: bool | ThroughTime = False,
     ) -> None:
         models, optimizers = named_models(model), named_optimizers(optimizer, GUARDED)
         every, order = whole_number("Guard", "every_n_steps", every_n_steps), norm_order(norm_type)
@@ -108,11 +111,8 @@ class Guard:
         device = str(next((p.device for one in models.values() for p in one.parameters()), "unknown"))
         points = whole_number("Guard", "max_points", max_points, least=2)
         self._journal = Journal(points, record_folder(run_dir), device)
-        prefixes = {name: f"{name}/" if len(optimizers) > 1 else "" for name in optimizers}
-        tracks = [
-            Track(one, name, models, settings, self._journal, self._reader, prefixes[name], treated.get(name))
-            for name, one in optimizers.items()
-        ]
+        watches = time_watches(through_time, optimizers, models)
+        tracks = tracks_of(optimizers, models, settings, self._journal, self._reader, treated, watches)
         check_parameters(tracks, models)
         self._tracks = Tracks(tracks, self._losses, scaler)
 
@@ -242,7 +242,7 @@ class Guard:
             logger.exception("The last steps could not be judged.")  # the loop's own exception goes on
 
     def __repr__(self) -> str:
-        steps = ", ".join(f"{track.name}: {track.step} steps" for track in self._tracks)
+        steps = ", ".join(f"{name}: {step} steps" for name, step in self.steps.items())
         return f"Guard({steps}{', closed' if self.closed else ''})"
 
     def _check_open(self, what: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias, final
 import torch
 
 from gradguard.detect import Block, Clips, Finding, Layout
+from gradguard.guard.time_tables import time_tables
 from gradguard.record import (
     Event,
     History,
@@ -181,4 +182,5 @@ def tables_of(block: Block) -> list[_Table]:
         tables.append(("skipped", ("",), rows(block.steps[block.skipped], torch.ones(int(block.skipped.sum()), 1))))
     if block.clips is not None:
         tables += _clip_tables(block, block.clips)
+    tables += (table for sample in block.in_time for table in time_tables(sample))
     return [(group, columns, points) for group, columns, points in tables if columns]

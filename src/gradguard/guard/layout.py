@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -61,3 +61,10 @@ def _role(at: Known, param: Tensor) -> Role:
         return Role.WEIGHT
     beside_a_weight = any(p is not None and p.ndim >= 2 for p in at.module._parameters.values())
     return Role.BIAS if beside_a_weight and "bias" in at.name.rpartition(".")[2] else Role.OTHER
+
+
+def learning_rates(optimizer: Optimizer, params: Sequence[Tensor]) -> list[float]:
+    """Give the learning rate of each parameter; NaN for one that lies on a device, where it would have to be read."""
+    rates = {id(p): group.get("lr", 1.0) for group in optimizer.param_groups for p in group["params"]}
+    found = (rates.get(id(p), torch.nan) for p in params)
+    return [float(rate) if not isinstance(rate, Tensor) or rate.is_cpu else torch.nan for rate in found]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from gradguard.detect import Block, Clips, Layout, Samples
 from gradguard.functional import Measurement, total_norm
+from gradguard.guard.in_time import Looked, TimeWatch
 from gradguard.guard.treatment import Treated, Treatment
 from gradguard.probe.updates import Update
 from gradguard.record import HostReader
@@ -53,6 +54,8 @@ def block_of(
     reduce_losses: Callable[[Tensor], Tensor] | None,
     treatment: Treatment | None = None,
     changes: float = 0.0,
+    in_time: TimeWatch | None = None,
+    looked: Sequence[Looked] = (),
 ) -> Block:
     """Bring everything over at once. Host sync: one per device."""
     n = len(layout.names)
@@ -61,7 +64,7 @@ def block_of(
     dtype = torch.float64 if any(norms.dtype is torch.float64 for norms in measured) else torch.float32
     nothing = torch.zeros(n, dtype=dtype, device=device)
     losses_on_device = _stacked([r.loss for r in rows], torch.nan, device)
-    norms, losses, found_inf, updates, skipped, reports = reader.read(
+    norms, losses, found_inf, updates, skipped, reports, *of_time = reader.read(
         [
             torch.stack([nothing if r.measurement is None else r.measurement.norms.to(device, dtype) for r in rows]),
             reduce_losses(losses_on_device) if reduce_losses else losses_on_device,
@@ -70,8 +73,10 @@ def block_of(
             if samples
             else torch.zeros(0, 2, n, device=device),
             *_treatments(rows, treatment, device),
+            *(t for one in looked for t in one.tensors()),
         ]
     )
+    of_time.reverse()
     left_out = skipped != 0
     missing = torch.zeros(len(rows), n, dtype=torch.bool)
     for i, row in enumerate(rows):
@@ -94,6 +99,12 @@ def block_of(
         Samples(steps[at], updates[:, 0], updates[:, 1].masked_fill((overflow | left_out)[at, None], torch.nan), rates),
         left_out,
         None if treatment is None or treatment.clip is None else _clips(treatment, reports, changes),
+        tuple(
+            in_time.read(one, rows[one.row].step, taken)
+            for one in looked
+            for taken in [[of_time.pop() for _ in one.tensors()]]
+            if in_time is not None and not overflow[one.row]
+        ),
     )
 
 

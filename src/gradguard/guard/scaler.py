@@ -48,6 +48,12 @@ class ScalerWatch:
         scale: Tensor = self.scaler.scale(torch.ones((), dtype=torch.float32, device=track.params[0].device))
         return scale
 
+    def loss_scale(self, track: Track) -> Tensor:
+        """Give what the loss was multiplied with, on a track's device: gradients inside the model carry it."""
+        device = track.params[0].device if track.params else None
+        scale: Tensor = self.scaler.scale(torch.ones((), dtype=torch.float32, device=device))
+        return scale.clone()
+
     def close(self) -> None:
         """Take part no more, and let go of the guard."""
         for name, wrapper in _WRAPPERS.items():

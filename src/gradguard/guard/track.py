@@ -15,12 +15,14 @@ from gradguard.clip import Binding
 from gradguard.detect import AbstractDetector, Finding
 from gradguard.functional import Measurement, measure, version
 from gradguard.guard.hooks import trainable_ids
+from gradguard.guard.in_time import Looked, TimeWatch
 from gradguard.guard.journal import Journal
-from gradguard.guard.layout import layout_of
+from gradguard.guard.layout import layout_of, learning_rates
 from gradguard.guard.rows import Row, Sample, block_of
 from gradguard.guard.treatment import Treatment
 from gradguard.names import known_parameters
 from gradguard.probe import UpdateProbe
+from gradguard.probe.sampling import is_sampled
 from gradguard.record import HostReader
 
 
@@ -56,6 +58,8 @@ class Track:
         self.rows: list[Row] = []
         self.samples: list[Sample] = []
         self.probe: UpdateProbe | None = None
+        self.in_time: TimeWatch | None = None
+        self.looked: list[Looked] = []
         self.treatment, self.changes = treatment, 0.0
         self.taken: Measurement | None = None  # by guard.measure(), for the step to come
         self.taken_of: list[tuple[int, int]] = []  # which gradients, in which state
@@ -71,6 +75,11 @@ class Track:
             owners = (parameters.get(id(p)) for p in self.params)
             modules = tuple(None if owner is None else owner.module for owner in owners)
             self.treatment.attach(Binding(self.layout.names, self.params, modules))
+
+    def listen(self) -> None:
+        """Listen to what the model does for the step to come, if that is looked at through time."""
+        if self.in_time is not None:
+            self.in_time.prepare(is_sampled(self.step + 1, self.in_time.settings.every_n_steps))
 
     def refresh(self) -> None:
         """Notice parameters that were added, removed, replaced or unfrozen since the last step."""
@@ -104,7 +113,7 @@ class Track:
         if self.treatment is not None:
             self.treatment.evaluated_again(self.measured(None))
 
-    def before_step(self, loss: Tensor | None) -> None:
+    def before_step(self, loss: Tensor | None, loss_scale: Callable[[], Tensor] | None = None) -> None:
         """Take the row of the step that is about to be made."""
         if not self.journal.opened:
             self.journal.open()
@@ -129,16 +138,23 @@ class Track:
             treated = self.treatment.before_step(self.step, current, found_inf, loss)
         self.rows.append(Row(self.step, measurement, found_inf, loss, treated))
         self._raise_if_spent()
+        if self.in_time is not None and self.in_time.is_on:
+            of_loss = loss_scale() if scale is None and loss_scale is not None else scale
+            if (looked := self.in_time.collect(len(self.rows) - 1, of_loss)) is not None:
+                self.looked.append(looked)
         if is_sampled(self.step, self.every):
             self.probe = UpdateProbe(self.params)
 
     def after_step(self) -> None:
         """Finish the sample of the step that was made; flush where it is due."""
         if self.probe is not None and self.rows:
-            self.samples.append(Sample(len(self.rows) - 1, self.probe.finish(), self._learning_rates()))
+            self.samples.append(
+                Sample(len(self.rows) - 1, self.probe.finish(), learning_rates(self.optimizer, self.params))
+            )
         self.probe = None
         if self.treatment is not None:
             self.treatment.after_step()
+        self.listen()
         self._flush_if_due()
 
     def skipped(self, loss: Tensor | None) -> None:
@@ -147,14 +163,9 @@ class Track:
         treated = None if self.treatment is None else self.treatment.overflowed(self.step, loss)
         self.rows.append(Row(self.step, None, None, loss, treated))
         self.taken, self.taken_of, self.unscaled = None, [], False
+        self.listen()
         self._raise_if_spent()
         self._flush_if_due()
-
-    def _learning_rates(self) -> list[float]:
-        rates = {id(p): group.get("lr", 1.0) for group in self.optimizer.param_groups for p in group["params"]}
-        found = (rates.get(id(p), torch.nan) for p in self.params)
-        # One that lies on a device would have to be read: unknown.
-        return [float(rate) if not isinstance(rate, Tensor) or rate.is_cpu else torch.nan for rate in found]
 
     def _flush_if_due(self) -> None:
         if self.step % self.every == 0:
@@ -175,14 +186,16 @@ class Track:
         """
         if self.reduce_losses is not None and not together:
             return
-        rows, samples, self.rows, self.samples = self.rows, self.samples, [], []
+        rows, samples, looked = self.rows, self.samples, self.looked
+        self.rows, self.samples, self.looked = [], [], []
         if not rows:
             return
         elsewhere = torch.get_default_device().type != "cpu"  # set_default_device: what follows is the host's
         with torch.device("cpu") if elsewhere else nullcontext():
             trainable = [p.requires_grad for p in self.params]
+            treated = self.treatment, self.changes
             block = block_of(
-                rows, samples, self.layout, self.reader, trainable, self.reduce_losses, self.treatment, self.changes
+                rows, samples, self.layout, self.reader, trainable, self.reduce_losses, *treated, self.in_time, looked
             )
             if self.treatment is not None:
                 self.treatment.settle(block, [row.treated for row in rows])
@@ -212,7 +225,8 @@ class Track:
         """Go on from there; a detector that was not there before starts afresh."""
         for name in _COUNTERS:
             setattr(self, name, state.get(name, getattr(self, name)))
-        self.rows, self.samples, self.probe, self.taken = [], [], None, None
+        self.rows, self.samples, self.looked, self.probe, self.taken = [], [], [], None, None
+        self.listen()
         ids = {name: id(p) for p, name in zip(self.params, self.layout.names, strict=True)}
         ids |= {at.name: i for i, at in known_parameters(self.models).items()}
         self._lay_out(frozenset(ids[name] for name in state["names"] if name in ids))
@@ -228,8 +242,3 @@ class Track:
 
 
 _COUNTERS = ("step", "overflows", "non_finite", "exact", "suspect", "changes", "clipped")
-
-
-def is_sampled(step: int, every: int) -> bool:
-    """Say whether dear measurements are due: at 1 to 4, 8, 16 ..., then each ``every`` steps; alike on all ranks."""
-    return step % every == 0 or (step < every and (step < 4 or step & (step - 1) == 0))

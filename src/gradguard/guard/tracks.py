@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, final
 from weakref import WeakSet
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gradguard.detect import Finding
 from gradguard.functional import Measurement
 from gradguard.guard.hooks import StepHooks
+from gradguard.guard.in_time import TimeWatch
+from gradguard.guard.journal import Journal
 from gradguard.guard.losses import Losses, whole
 from gradguard.guard.scaler import ScalerWatch
-from gradguard.guard.track import Track
+from gradguard.guard.track import Settings, Track
+from gradguard.guard.treatment import Treatment
+from gradguard.record import HostReader
 
 GUARDED: WeakSet[Optimizer] = WeakSet()
 
@@ -57,7 +62,7 @@ class Tracks:
             if loss is None and isinstance(result, Tensor) and result.numel() == 1:
                 loss = whole(result).clone()  # what the closure returned
             track.refresh()
-            track.before_step(loss)
+            track.before_step(loss, None if self.scaler is None else partial(self.scaler.loss_scale, track))
             self.losses.mark()
 
         def after() -> None:
@@ -103,6 +108,28 @@ class Tracks:
             self.scaler.close()
         for track in self:
             GUARDED.discard(track.optimizer)
+            if track.in_time is not None:
+                track.in_time.stop()
             if not together:
                 track.reduce_losses = None
         self.flush(together=together)
+
+
+def tracks_of(
+    optimizers: Mapping[str, Optimizer],
+    models: Mapping[str, nn.Module],
+    settings: Settings,
+    journal: Journal,
+    reader: HostReader,
+    treated: Mapping[str, Treatment],
+    watches: Mapping[str, TimeWatch],
+) -> list[Track]:
+    """Make the track of each optimizer; of several, each one's series begin with its name."""
+    found = []
+    for name, one in optimizers.items():
+        prefix = f"{name}/" if len(optimizers) > 1 else ""
+        track = Track(one, name, models, settings, journal, reader, prefix, treated.get(name))
+        track.in_time = watches.get(name)
+        track.listen()
+        found.append(track)
+    return found

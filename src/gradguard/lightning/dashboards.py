@@ -13,14 +13,14 @@ from gradguard.errors import GradGuardWarning
 from gradguard.functional import Histograms
 from gradguard.lightning.keys import Keys
 
-_KINDS = ("numbers", "texts", "histograms")
+_KINDS = ("numbers", "texts", "histograms", "figures")
 
 
 @final
 class Dashboards:
     """Writes scalars to every logger, text and histograms to those that have them.
 
-    A logger that fails at numbers gets nothing more; one that fails at texts or histograms keeps the rest.
+    A logger that fails at numbers gets nothing more; one that fails at anything else keeps the rest.
 
     Args:
         loggers: of either Lightning, or anything with ``log_metrics``.
@@ -45,6 +45,10 @@ class Dashboards:
         """Write histograms where the logger can show them: TensorBoard, W&B."""
         each = {self.key(name): Histograms(*(field[row] for field in of)) for row, name in enumerate(names)}
         self._each("histograms", lambda logger: _write_histograms(logger, each, step))
+
+    def figure(self, name: str, figure: Any, step: int) -> None:
+        """Show a figure of matplotlib's where the logger can: TensorBoard, W&B, MLflow, Comet."""
+        self._each("figures", lambda logger: _show_figure(logger, self.key(name), figure, step))
 
     def _each(self, kind: str, write: Callable[[Any], None]) -> None:
         for logger in list(self.takers[kind]):
@@ -95,6 +99,19 @@ def _write_histograms(logger: Any, each: Mapping[str, Histograms], step: int) ->
                 bucket_counts=one.counts.tolist(),
                 global_step=step,
             )
+
+
+def _show_figure(logger: Any, key: str, figure: Any, step: int) -> None:
+    if _is(logger, "WandbLogger"):
+        import wandb
+
+        logger.log_metrics({key: wandb.Image(figure)}, step=step)
+    elif _is(logger, "MLFlowLogger"):
+        logger.experiment.log_figure(logger.run_id, figure, f"{key}-{step}.png")
+    elif _is(logger, "CometLogger"):
+        logger.experiment.log_figure(figure_name=key, figure=figure, step=step)
+    elif hasattr(getattr(logger, "experiment", None), "add_figure"):
+        logger.experiment.add_figure(key, figure, step, close=False)
 
 
 def _edges(one: Histograms) -> Tensor:

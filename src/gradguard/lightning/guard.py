@@ -9,6 +9,7 @@ from gradguard.clip import AbstractRescaler
 from gradguard.detect import AbstractDetector
 from gradguard.lightning.base import AbstractGuardCallback
 from gradguard.lightning.settings import Detail, Settings, checked
+from gradguard.probe import ThroughTime
 from gradguard.recover import Skip
 
 
@@ -41,6 +42,9 @@ class GradGuard(AbstractGuardCallback):
         max_points: most points that the history keeps of a series, >= 2.
         clip: clips gradients, too: see :class:`GradientClipping`.
         recover: leaves out steps whose gradients are not finite: :class:`gradguard.recover.Skip`.
+        through_time: whether recurrent modules are looked into on sampled steps, or how, by a
+            :class:`gradguard.probe.ThroughTime`: see :class:`ThroughTimeMonitor`.
+        figures: whether figures of that are drawn.
 
     Attributes:
         guard: the :class:`gradguard.Guard` of the last fit, closed once that is over: ``guard.diagnose()``,
@@ -70,6 +74,8 @@ class GradGuard(AbstractGuardCallback):
         max_points: int = 1024,
         clip: Optional[Union[AbstractRescaler, dict[str, AbstractRescaler]]] = None,  # noqa: UP007, UP045
         recover: Optional[Skip] = None,  # noqa: UP045
+        through_time: Union[bool, ThroughTime] = False,  # noqa: UP007
+        figures: bool = True,
     ) -> None:
         super().__init__()
         self._settings = checked(
@@ -86,6 +92,8 @@ class GradGuard(AbstractGuardCallback):
             max_points=max_points,
             clip=clip,
             recover=recover,
+            through_time=through_time,
+            figures=figures,
         )
 
     def settings(self) -> Settings:

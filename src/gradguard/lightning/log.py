@@ -11,7 +11,9 @@ from gradguard.detect import Severity
 from gradguard.functional import Histograms, Measurement, histograms
 from gradguard.guard import Flush
 from gradguard.guard.modules import by_module, by_parameter
+from gradguard.guard.time_tables import scalars_of
 from gradguard.lightning.dashboards import Dashboards
+from gradguard.lightning.figures import Figures
 from gradguard.lightning.keys import Keys
 from gradguard.lightning.settings import Settings
 from gradguard.lightning.totals import Totals
@@ -43,6 +45,7 @@ class Log:
         self.last_x = self.now()
         self.period = self._period()  # in which the summaries were last written
         self.last: dict[str, Measurement] = {}
+        self.figures = Figures(self.dashboards if settings.figures and settings.through_time else None)
         self.reader = HostReader()
         watched = {str(getattr(one, "monitor", "")) for one in [*trainer.callbacks, *trainer.lr_scheduler_configs]}
         self.is_watched = any(name.startswith("gradguard/") for name in watched)
@@ -84,6 +87,12 @@ class Log:
                     if key != "update_ratio" or not math.isnan(number)
                 }
                 self.dashboards.scalars(values, axis.get(step, self.now()))
+        for sample in block.in_time:
+            self.dashboards.scalars(
+                {flush.prefix + name: value for name, value in scalars_of(sample).items()},
+                axis.get(sample.step, self.now()),
+            )
+            self.figures.seen(flush.prefix, sample)
         for event in flush.events:
             self._say(event, flush.prefix, axis.get(event.step, self.now()))
         last = int(block.steps[-1])

@@ -66,6 +66,7 @@ class Session:
             reduce_losses=self._mean_over_ranks if trainer.world_size > 1 else None,
             clip=settings.clip,
             recover=settings.recover,
+            through_time=settings.through_time or False,
         )
         self.guard.listen(self.log.take)
         self.guard.listen(self._heed)
@@ -158,6 +159,8 @@ class Session:
         elif steps != self.handed_over and (ends or log.is_followed):
             log.hand_over({})
             self.handed_over = steps
+        if log.figures.is_due:
+            log.figures.draw(self.guard.history, log.last_x)
         if self.settings.prog_bar:
             log.show()
         self._stop_if_critical()
@@ -193,6 +196,7 @@ class Session:
         if self.settings.summary and (exception is None or any(self.guard.steps.values())):
             self.story = self.guard.summary()
             self.log.dashboards.text("summary", self.story, self.log.last_x)
+        self.log.figures.draw(self.guard.history, self.log.last_x)
         if exception is None:
             self._stop_if_critical()
 

@@ -11,7 +11,14 @@ from typing import Any, Literal
 from gradguard.arguments import whole_number
 from gradguard.clip import AbstractRescaler
 from gradguard.detect import AbstractDetector
-from gradguard.guard.arguments import clip_argument, detector_objects, norm_order, recover_argument
+from gradguard.guard.arguments import (
+    clip_argument,
+    detector_objects,
+    norm_order,
+    recover_argument,
+    through_time_argument,
+)
+from gradguard.probe import ThroughTime
 from gradguard.recover import Skip
 
 Detail = Literal["module", "parameter", "total"]
@@ -36,6 +43,8 @@ class Settings:
     run_dir: Path | None = None
     clip: AbstractRescaler | dict[str, AbstractRescaler] | None = None
     recover: Skip | None = None
+    figures: bool = False
+    through_time: ThroughTime | None = None
 
 
 def checked(
@@ -48,6 +57,7 @@ def checked(
     run_dir: str | Path | None = None,
     clip: AbstractRescaler | Mapping[str, AbstractRescaler] | None = None,
     recover: Skip | None = None,
+    through_time: bool | ThroughTime | None = None,
     **flags: bool,
 ) -> Settings:
     """Give the settings, once every argument was looked at: a mistake is said where it was typed.
@@ -73,6 +83,7 @@ def checked(
         run_dir=None if run_dir is None else Path(run_dir),
         clip=clip_argument(clip),
         recover=recover_argument(recover),
+        through_time=through_time_argument(through_time),
         **flags,
     )
 
@@ -104,6 +115,7 @@ def joined(wanted: Sequence[tuple[str, Settings]]) -> Settings:
             )
     clip = _only_one(wanted, "clip", "Gradients would be clipped twice")
     recover = _only_one(wanted, "recover", "Steps would be skipped twice")
+    through_time = _only_one(wanted, "through_time", "One guard looks through time in one way")
     everything = [settings for _, settings in wanted]
     finest = max(everything, key=lambda s: DETAILS.index(s.detail)).detail
     any_of = {f.name: any(getattr(s, f.name) for s in everything) for f in fields(Settings) if f.type == "bool"}
@@ -115,12 +127,13 @@ def joined(wanted: Sequence[tuple[str, Settings]]) -> Settings:
         run_dir=next((s.run_dir for s in everything if s.run_dir), None),
         clip=clip,
         recover=recover,
+        through_time=through_time,
     )
 
 
 def _only_one(wanted: Sequence[tuple[str, Settings]], what: str, twice: str) -> Any:
     given = [(name, getattr(s, what)) for name, s in wanted if getattr(s, what) is not None]
-    if len(given) > 1 and any(one is not given[0][1] for _, one in given):
+    if len(given) > 1 and any(one is not given[0][1] and one != given[0][1] for _, one in given):
         names = " and ".join(f"{name}({what}={one!r})" for name, one in given)
         raise ValueError(f"{twice}: {names}. Remove one of them.")
     return given[0][1] if given else None

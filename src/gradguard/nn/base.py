@@ -5,7 +5,7 @@ Shape legend: N = rows of all steps, B = batch, L = layers times directions, I =
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 from gradguard.nn import checks
-from gradguard.nn.doors import run
+from gradguard.nn.listening import Pass
 from gradguard.nn.options import Options, checked, factors, noise
 from gradguard.nn.recurrence import AbstractRecurrence, wide
 from gradguard.nn.sequence import Form, rows_of
@@ -39,7 +39,12 @@ class AbstractRecurrent(nn.Module):
 
     The states of a cell are its ``recurrence.widths``: one goes in and out as a tensor, two as a pair. Parameters are
     called as the recurrence names them, with ``_l<layer>`` and, of the second direction, ``_reverse`` behind.
+
+    Attributes:
+        listeners: told of each layer's pass, where probes have set them.
     """
+
+    listeners: tuple[Callable[[Pass], None], ...] = ()
 
     def __init__(
         self,
@@ -186,8 +191,16 @@ class AbstractRecurrent(nn.Module):
         self, k: int, rows: Tensor, states: list[Tensor], params: dict[str, Tensor], form: Form
     ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         """Run it: each state at every step, and after the last."""
-        reverse = self._is_reverse(k)
-        return run(self.recurrence, rows, states, params, batch_sizes=form.batch_sizes, reverse=reverse)[:2]
+        one = Pass(k, self.recurrence, rows, states, params, form.batch_sizes, self._is_reverse(k), turned=False)
+        return self._heard(one)[:2]
+
+    def _heard(self, one: Pass) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]:
+        """Make a pass, and tell who listens: not in a graph, where nobody can."""
+        sequences, finals, extras = one.run()
+        if not torch.compiler.is_compiling():
+            for listener in self.listeners:
+                listener(one._replace(sequences=sequences, finals=finals))
+        return sequences, finals, extras
 
     def _is_reverse(self, k: int) -> bool:
         return self.bidirectional and k % 2 == 1

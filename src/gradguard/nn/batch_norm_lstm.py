@@ -14,8 +14,8 @@ from gradguard.arguments import number, positive, whole_number
 from gradguard.functional.recurrence import Moments, batch_norm_lstm
 from gradguard.functional.recurrence.batch_norm_lstm import many_ranks
 from gradguard.nn import checks
-from gradguard.nn.doors import run
 from gradguard.nn.layer_norm_lstm import AbstractNormedLSTMRecurrence
+from gradguard.nn.listening import Pass
 from gradguard.nn.lstm import AbstractLSTM
 from gradguard.nn.sequence import Form
 from gradguard.nn.step_statistics import NORMS, StepStatistics, taken_anew
@@ -228,7 +228,8 @@ class BatchNormLSTM(AbstractLSTM):
             sizes = form.sizes_on_all_ranks(rows.device) if shared else sizes
         else:
             params = params | statistics.at(0, form.steps if sizes is None else sizes.shape[0])
-        sequences, last, extras = run(recurrence, rows, states, params, batch_sizes=sizes)
+        one = Pass(k, recurrence, rows, states, params, sizes, reverse=False, turned=turning is not None)
+        sequences, last, extras = self._heard(one)
         if self.training:
             statistics.follow(0, extras[0])
         return sequences if turning is None else [s.index_select(0, turning) for s in sequences], last

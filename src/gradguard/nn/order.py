@@ -68,6 +68,11 @@ class Order(NamedTuple):
         sizes = self.sizes[::-1] if self.reverse else self.sizes
         return [resized(last, size, initial_BS) for last, size in zip(lasts, sizes, strict=True)]
 
+    def rows_before(self, sequence_NS: Tensor, initial_BS: Tensor) -> Tensor:
+        """The same as rows, in the order of the sequence, [N, S]."""
+        before = self.before(sequence_NS, initial_BS)
+        return torch.cat(before[:: -1 if self.reverse else 1]) if before else sequence_NS
+
     def finals(self, sequence_NS: Tensor, initial_BS: Tensor) -> Tensor:
         """Copy the state after the last step of each sequence, [B, S]."""
         if not self.sizes:

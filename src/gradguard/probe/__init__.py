@@ -1,3 +1,15 @@
 """Measurements that need more of the model than its gradients."""
 
+from gradguard.detect import GateStatistics as GateStatistics
+from gradguard.detect import Profile as Profile
+from gradguard.probe.gates import gates as gates
+from gradguard.probe.lyapunov import LyapunovSpectrum as LyapunovSpectrum
+from gradguard.probe.lyapunov import lyapunov_spectrum as lyapunov_spectrum
+from gradguard.probe.recurrent_spectrum import RecurrentSpectrum as RecurrentSpectrum
+from gradguard.probe.recurrent_spectrum import recurrent_spectrum as recurrent_spectrum
+from gradguard.probe.sampling import ThroughTime as ThroughTime
+from gradguard.probe.through_time import through_time as through_time
 from gradguard.probe.updates import UpdateProbe as UpdateProbe
+from gradguard.probe.watch import StateWatch as StateWatch
+from gradguard.probe.watch import watch_state as watch_state
+from gradguard.probe.watch import watching as watching

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from gradguard.nn.kernels.base import AbstractKernel, Gradients, Layer, Outcome, shares_of_steps
 from gradguard.nn.kernels.products import add_product, write_product
+from gradguard.nn.kernels.witness import Witness
 from gradguard.nn.order import Chunk, resized
 from gradguard.nn.recurrence import wide
 
@@ -47,6 +48,7 @@ class AbstractEager(AbstractKernel):
         blocks: how many times as wide as the widest state is what a step writes in the backward pass.
         sequences: the states at every step, which the next one starts from.
         fresh: the same as the cell computes them, before zoneout; without it the very same tensors.
+        witness: looks at the gradients on their way back, where somebody wants to see them.
     """
 
     blocks: int = 4
@@ -54,6 +56,7 @@ class AbstractEager(AbstractKernel):
     def __init__(self, layer: Layer) -> None:
         super().__init__(layer)
         self.wide = wide(layer.x.dtype)
+        self.witness: Witness | None = None
 
     @abstractmethod
     def start(self) -> Steps:
@@ -112,6 +115,14 @@ class AbstractEager(AbstractKernel):
         """
 
     @abstractmethod
+    def gates(self, outcome: Outcome) -> Tensor:
+        """The gates at all steps, as they were open, [N, G, H] in the order of the recurrence's."""
+
+    @abstractmethod
+    def sums_back(self) -> Tensor:
+        """Gradients of the sums that went into the gates, at the steps of the chunk, [n, G, H], before it ends."""
+
+    @abstractmethod
     def finish_back(self, before: Before, chunk: Chunk) -> None:
         """End a chunk: add up what it gives to the gradients of the parameters, and write those of its x."""
 
@@ -168,7 +179,11 @@ class AbstractEager(AbstractKernel):
             h = first if drop is None else torch.cat([part * drop[: len(part)] for part in in_time[0]])
             before = Before([first, *map(torch.cat, in_time[1:])], h)
             own = self.start_back(self.of_chunk(kept, chunk), [f[chunk.rows] for f in fresh], before, chunk)
+            if self.witness is not None:
+                self.witness.begin(chunk, len(first))
             self._steps_back(list(own), of_sequences, d, chunk)
+            if self.witness is not None:
+                self.witness.end(chunk, self.sums_back())
             self.finish_back(before, chunk)
         of_params = {name: grad.to(params[name].dtype) for name, grad in self.d_params.items()}
         return Gradients(self.d_x, [grad.to(s.dtype) for grad, s in zip(d, states, strict=True)], of_params)
@@ -188,6 +203,8 @@ class AbstractEager(AbstractKernel):
             now = d if order.even else [each[: rows[number]] for each in d]
             for i, grads in into:
                 now[i] += grads[number]
+            if self.witness is not None:
+                self.witness.pass_by(number, 0, now[0])
             stayed = [(i, now[i] * share[number]) for i, share in shares]
             for i, grad in stayed:
                 now[i] -= grad

@@ -21,8 +21,9 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor
 
+from gradguard.nn.kernels.base import Outcome
 from gradguard.nn.kernels.eager import AbstractEager, Before, Steps
-from gradguard.nn.kernels.products import add_product
+from gradguard.nn.kernels.products import add_product, in_blocks
 from gradguard.nn.order import Chunk, Order
 
 
@@ -121,6 +122,14 @@ class AbstractEagerGRU(AbstractEager):
         d_h.mul_(own.z)
         self.enter_back(number, own, d_h)
 
+    def gates(self, outcome: Outcome) -> Tensor:
+        """Three of the four blocks."""
+        return in_blocks(outcome.saved[0], 4)[:, [0, 1, 3]]
+
+    def sums_back(self) -> Tensor:
+        """Three of four: u is no gate."""
+        return in_blocks(self.d_n4H, 4)[:, [0, 1, 3]]
+
 
 @final
 class EagerGRU(AbstractEagerGRU):
@@ -138,6 +147,18 @@ class EagerGRU(AbstractEagerGRU):
             blocks_N4H[:, : 2 * width] += bias[: 2 * width]
             blocks_N4H[:, 3 * width :] += bias[2 * width :]
         self.weight_t = params["weight_hh"].t()
+
+    def recalled(self, h_NH: Tensor) -> Outcome:
+        """What a forward pass leaves, from the h that it gave: no step has to wait for another."""
+        (h0,), order = self.layer.states, self.layer.order
+        blocks = h_NH.new_empty(len(h_NH), 4 * h0.shape[1], dtype=self.wide)
+        self.begin(blocks)
+        width = h0.shape[1]
+        add_product(blocks[:, : 3 * width], order.rows_before(h_NH, h0), self.weight_t)
+        blocks[:, : 2 * width].sigmoid_()
+        r, _, u, n = blocks.chunk(4, dim=1)
+        n.addcmul_(r, u).tanh_()
+        return Outcome([h_NH], [blocks])
 
     def enter(self, own: GRUStep, h_bH: Tensor) -> None:
         """Add the product with h."""

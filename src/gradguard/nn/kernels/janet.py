@@ -19,8 +19,9 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor
 
+from gradguard.nn.kernels.base import Outcome
 from gradguard.nn.kernels.eager import AbstractEager, Before, Steps
-from gradguard.nn.kernels.products import add_product
+from gradguard.nn.kernels.products import add_product, in_blocks
 from gradguard.nn.order import Chunk
 
 
@@ -107,6 +108,14 @@ class EagerJANET(AbstractEager):
         torch.mul(own.factors, d_h.unsqueeze(1), out=own.d)
         d_h.mul_(own.f)
         self.through_h(d_h, own.d_s_u, self.layer.params["weight_hh"], add=True)
+
+    def gates(self, outcome: Outcome) -> Tensor:
+        """Two of the three blocks."""
+        return in_blocks(outcome.saved[0], 3)[:, 1:]
+
+    def sums_back(self) -> Tensor:
+        """Those of both sums."""
+        return in_blocks(self.d_n2H, 2)
 
     def finish_back(self, before: Before, chunk: Chunk) -> None:
         """Add up the gradients of the parameters."""

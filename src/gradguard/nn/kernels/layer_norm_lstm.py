@@ -178,3 +178,7 @@ class EagerNormalizedCellLSTM(AbstractEagerNormedLSTM):
     def leave_back(self, number: int, d_c: Tensor, d_m: Tensor, through: Tensor) -> Tensor:
         """Everything comes back through the norm."""
         return self.norm_c_back(number, torch.addcmul(d_c, d_m, through, out=self.d_normed_parts[number]))
+
+    def carried_back(self, number: int, d_raw: Tensor) -> Tensor:
+        """That of the normalised cell."""
+        return self.d_normed_parts[number]

@@ -13,10 +13,11 @@ from typing import final
 import torch
 from torch import Tensor
 
+from gradguard.nn.kernels.base import Outcome
 from gradguard.nn.kernels.eager import AbstractEager, Before, Steps
 from gradguard.nn.kernels.gates import BackStep, Factors, ForwardStep, forward_steps, gradient_factors
-from gradguard.nn.kernels.products import add_product, bias_sum, write_product
-from gradguard.nn.order import Chunk
+from gradguard.nn.kernels.products import add_product, bias_sum, in_blocks, write_product
+from gradguard.nn.order import Chunk, resized
 
 
 class AbstractEagerLSTM(AbstractEager):
@@ -41,6 +42,10 @@ class AbstractEagerLSTM(AbstractEager):
     @abstractmethod
     def leave_back(self, number: int, d_c: Tensor, d_m: Tensor, through: Tensor) -> Tensor:
         """Gradient of c as the gates make it: from that of c carried on, and d_m * through, that before the tanh."""
+
+    def carried_back(self, number: int, d_raw: Tensor) -> Tensor:
+        """Total gradient of the c that is carried on, once :meth:`leave_back` gave that of c as the gates make it."""
+        return d_raw
 
     @abstractmethod
     def enter_back(self, number: int, d_z: Tensor, d_h: Tensor) -> None:
@@ -100,6 +105,14 @@ class AbstractEagerLSTM(AbstractEager):
         written = map(parts, (self.d_nG, d_nGH[:, :-1], d_nGH[:, -1]))
         return map(BackStep, *written, projected, *factors)
 
+    def gates(self, outcome: Outcome) -> Tensor:
+        """They were kept."""
+        return in_blocks(outcome.saved[0], self.blocks)
+
+    def sums_back(self) -> Tensor:
+        """Those of all gates."""
+        return in_blocks(self.d_nG, self.blocks)
+
     def step_back(self, number: int, own: BackStep, d: Sequence[Tensor]) -> None:
         """Take a step back."""
         d_h, d_c = d
@@ -108,6 +121,8 @@ class AbstractEagerLSTM(AbstractEager):
             own.d_projected.copy_(d_h)
             d_m = (d_h.to(self.project.dtype) @ self.project).to(d_h.dtype)
         d_raw = self.leave_back(number, d_c, d_m, own.through)
+        if self.witness is not None:
+            self.witness.pass_by(number, 1, self.carried_back(number, d_raw))
         torch.mul(own.of_cell, d_raw.unsqueeze(1), out=own.d_cell)
         torch.mul(own.of_out, d_m, out=own.d_out)
         torch.mul(d_raw, own.of_before, out=d_c)
@@ -167,3 +182,17 @@ class AbstractEagerPlainLSTM(AbstractEagerLSTM):
 @final
 class EagerLSTM(AbstractEagerPlainLSTM):
     """The LSTM itself."""
+
+    def recalled(self, h_NP: Tensor) -> Outcome:
+        """What a forward pass leaves, from the h that it gave: only c has to wait for the step before."""
+        (h0, c0), order = self.layer.states, self.layer.order
+        gates = self.begin()
+        add_product(gates, order.rows_before(h_NP, h0), self.weight_t)
+        i, f, g, o = gates.chunk(4, dim=1)
+        gates[:, : 2 * c0.shape[1]].sigmoid_()
+        g.tanh_()
+        o.sigmoid_()
+        c_NH, now = i * g, c0
+        for own, open_ in zip(order.parts(c_NH), order.parts(f), strict=True):
+            now = own.addcmul_(open_, resized(now, len(own), c0))
+        return Outcome([h_NP, c_NH], [gates, c_NH.tanh()])

@@ -27,3 +27,8 @@ def add_product(out: Tensor, a: Tensor, b: Tensor) -> None:
 def bias_sum(params: Mapping[str, Tensor], dtype: torch.dtype) -> Tensor | None:
     """The two biases of the gates as one, [G]."""
     return params["bias_ih"].to(dtype) + params["bias_hh"].to(dtype) if "bias_ih" in params else None
+
+
+def in_blocks(rows_NG: Tensor, count: int) -> Tensor:
+    """See G as so many blocks, [N, count, H]."""
+    return rows_NG.reshape(len(rows_NG), count, rows_NG.shape[1] // count)

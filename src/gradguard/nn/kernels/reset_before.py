@@ -20,10 +20,10 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor
 
-from gradguard.nn.kernels.base import Layer
+from gradguard.nn.kernels.base import Layer, Outcome
 from gradguard.nn.kernels.eager import AbstractEager, Before, Steps
 from gradguard.nn.kernels.gru import lerp
-from gradguard.nn.kernels.products import add_product, write_product
+from gradguard.nn.kernels.products import add_product, in_blocks, write_product
 from gradguard.nn.order import Chunk
 
 
@@ -157,6 +157,14 @@ class AbstractEagerResetBefore(AbstractEager):
         d_h.addcmul_(d_q, own.reset)
         d_q.mul_(own.of_r)
         self.enter_back(number, own, d_h)
+
+    def gates(self, outcome: Outcome) -> Tensor:
+        """They were kept."""
+        return in_blocks(outcome.saved[0], 3)
+
+    def sums_back(self) -> Tensor:
+        """Those of all three."""
+        return in_blocks(self.d_n3H, 3)
 
     def finish_back(self, before: Before, chunk: Chunk) -> None:
         """Add up the gradients of the parameters."""

@@ -14,7 +14,7 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor
 
-from gradguard.nn.kernels.base import Layer
+from gradguard.nn.kernels.base import Layer, Outcome
 from gradguard.nn.kernels.eager import AbstractEager, Before, Steps
 from gradguard.nn.kernels.products import add_product, bias_sum
 from gradguard.nn.order import Chunk
@@ -56,6 +56,15 @@ class AbstractEagerRNN(AbstractEager):
         x, h = self.layer.x, self.layer.states[0]
         return [x.new_empty(x.shape[0], h.shape[1], dtype=self.wide)] if self.is_rounded else []
 
+    def gates(self, outcome: Outcome) -> Tensor:
+        """The new state itself, before zoneout."""
+        is_saved = self.is_rounded or self.layer.noise.zones[0] is not None
+        return (outcome.saved[0] if is_saved else outcome.sequences[0]).unsqueeze(1)
+
+    def sums_back(self) -> Tensor:
+        """That of the one sum."""
+        return self.d_nH.unsqueeze(1)
+
     def start_back(self, kept: list[Tensor], fresh: list[Tensor], before: Before, chunk: Chunk) -> Steps:
         """Compute the derivatives of the nonlinearity."""
         h = kept[0] if self.is_rounded else fresh[0]
@@ -74,6 +83,14 @@ class EagerRNN(AbstractEagerRNN):
         self.z_NH = (self.layer.x @ params["weight_ih"].t()).to(self.wide)
         self.weight_t = params["weight_hh"].t()
         return self.layer.order.parts(self.z_NH if bias is None else self.z_NH.add_(bias))
+
+    def recalled(self, h_NH: Tensor) -> Outcome:
+        """What a forward pass leaves, from the h that it gave; of rounded h, as they were before that."""
+        (h0,), order, out = self.layer.states, self.layer.order, torch.empty_like(h_NH)
+        self.start()
+        add_product(self.z_NH, order.rows_before(h_NH, h0), self.weight_t)
+        self.activate(self.z_NH, out)
+        return Outcome([out], self.kept())
 
     def step(self, own: Tensor, h: Tensor, old: Sequence[Tensor], new: Sequence[Tensor]) -> None:
         """Take a step."""

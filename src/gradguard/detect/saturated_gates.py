@@ -1,0 +1,115 @@
+"""Gates of recurrent layers that stand still."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, final
+
+from torch import Tensor
+
+from gradguard.detect.base import AbstractDetector, PerPlace
+from gradguard.detect.block import Block
+from gradguard.detect.finding import Finding, Severity
+from gradguard.detect.in_time import Profile
+from gradguard.detect.state import saved
+from gradguard.detect.symptom import Symptom
+
+ALWAYS = 0.99  # share of the steps at which a unit's gate has to be saturated
+_MEANS = {
+    "forget gate shut": "the cells keep nothing from one step to the next",
+    "forget gate stuck open": "the cells only add up, and have grown until their tanh is saturated",
+    "output gate shut": "what the cells hold does not get out, and no gradient gets in",
+}
+
+
+@saved
+class _Stuck(NamedTuple):
+    """What was found in a layer at a sample."""
+
+    layer: str
+    what: str
+    units: float
+    mean: float
+
+
+@final
+class SaturatedGates(AbstractDetector):
+    """A gate of an LSTM, a GRU or one of their relatives is saturated at all steps, in most of its units.
+
+    Rule, at ``patience`` sampled steps on end, for at least ``units`` of the units of a layer, each at 99 % of all
+    steps of all sequences (saturated is where a sigmoid's slope is less than a tenth of its largest):
+
+    - the forget gate (the gate that keeps the state: torch's z in a GRU) is shut;
+    - it is open, and as large a share of all cell states is saturated under its tanh: an open forget gate alone is
+      how long memories are made, by ``init.chrono_`` among others;
+    - the output gate is shut.
+
+    What it can't see: single dead units among many that live; gates of cells of your own.
+
+    Args:
+        units: share of the units, in (0, 1].
+        patience: samples on end, >= 1.
+    """
+
+    def __init__(self, units: float = 0.5, *, patience: int = 3) -> None:
+        if not 0 < units <= 1:
+            raise ValueError(f"SaturatedGates needs units in (0, 1], got {units=}.")
+        self.units, self.patience = units, patience
+        self.persistence = PerPlace(patience)
+        self.optimizer = ""
+        self.stuck: dict[str, _Stuck] = {}
+
+    def observe(self, block: Block) -> None:
+        """Take in the sampled steps among the next ones."""
+        self.optimizer = block.layout.optimizer
+        for sample in block.in_time:
+            for profile in (p for profiles in sample.modules.values() for p in profiles):
+                found = {one.what: one for one in self._stuck(profile)}
+                for what in _MEANS:
+                    place = f"{profile.layer}: {what}"
+                    self.persistence.observe(place, sample.step, what in found)
+                    if what in found:
+                        self.stuck[place] = found[what]
+
+    def _stuck(self, profile: Profile) -> list[_Stuck]:
+        gates = {gate.gate: gate for gate in profile.opened}
+        found = []
+        keep, out = gates.get(profile.keeps or ""), gates.get("o")
+        if keep is not None:
+            found.append(("forget gate shut", keep, _share(keep.shut)))
+            open_ = _share(keep.open) if profile.saturated_cells >= self.units else 0.0
+            found.append(("forget gate stuck open", keep, open_))
+        if out is not None:
+            found.append(("output gate shut", out, _share(out.shut)))
+        return [
+            _Stuck(profile.layer, what, share, float(gate.mean.mean()))
+            for what, gate, share in found
+            if share >= self.units
+        ]
+
+    def findings(self) -> tuple[Finding, ...]:
+        """Say which gates stand still, and in how many units."""
+        spells = self.persistence.spells()
+        if not spells:
+            return ()
+        active = {place: spell for place, spell in spells.items() if spell.active}
+        told = active or spells
+        stuck = [self.stuck[place] for place in told]
+        kinds = list(dict.fromkeys(one.what for one in stuck))
+        finding = Finding(
+            Symptom.SATURATED_GATES,
+            Severity.WARNING if active else Severity.INFO,
+            tuple(dict.fromkeys(one.layer for one in stuck)),
+            self.optimizer,
+            min(spell.first_step for spell in told.values()),
+            max(spell.last_step for spell in told.values()),
+            bool(active),
+            {"share of units": {place: self.stuck[place].units for place in told}}
+            | {"mean of the gate": {place: self.stuck[place].mean for place in told}},
+            "; ".join(f"{kind}: {_MEANS[kind]}" for kind in kinds).capitalize() + ".",
+        )
+        return (finding,)
+
+
+def _share(steps_H: Tensor) -> float:
+    """Share of the units that are saturated nearly always."""
+    return float((steps_H >= ALWAYS).double().mean())

@@ -1,0 +1,157 @@
+"""Looking at the recurrent modules of one optimizer on sampled steps, while the loop goes on."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, final
+
+from torch import Tensor, nn
+
+from gradguard.detect import InTime, Profile
+from gradguard.errors import GradGuardWarning
+from gradguard.probe.hearing import Ear
+from gradguard.probe.sampling import ThroughTime
+from gradguard.probe.through_time import first_touched
+from gradguard.probe.watch import StateWatch
+
+if TYPE_CHECKING:
+    from gradguard.probe.looking import Look
+
+ROWS = 2048  # steps of all sequences that the gates of a layer are summed up from
+SILENT = 3  # sampled steps without a word of a module, before it is said
+_SCALED = ("h", "c", "gates", "total", "impulse")
+
+
+class Looked(NamedTuple):
+    """What a sampled step showed, still on the device.
+
+    Attributes:
+        row: of the step, among those since the last flush.
+        modules: the looks into each module, by its name.
+    """
+
+    row: int
+    modules: Mapping[str, list[Look]]
+
+    def tensors(self) -> list[Tensor]:
+        """Everything that has to be read."""
+        return [t for looks in self.modules.values() for one in looks for t in one.numbers.values()]
+
+
+@final
+class TimeWatch:
+    """Listens on sampled steps, and replays what it heard before the optimizer's step.
+
+    Args:
+        settings: how often, and the task's lag.
+        modules: the recurrent modules by name.
+        compiled: whether the model was compiled, as far as can be seen.
+    """
+
+    def __init__(self, settings: ThroughTime, modules: Mapping[str, nn.Module], *, compiled: bool) -> None:
+        self.settings, self.compiled = settings, compiled
+        self.ears = {name: Ear(module) for name, module in modules.items()}
+        self.states = StateWatch()
+        self.at_end: dict[str, bool] = {}  # whether the loss touched a module at the ends alone, as last read
+        self.silent: dict[str, int] = {}
+        self.refused: dict[str, str] = {}
+        self.is_on = False
+
+    def prepare(self, sampled: bool) -> None:
+        """Listen to the step to come, if it is a sampled one."""
+        self.stop()
+        if sampled:
+            self.is_on = True
+            self.states.start()
+            for name, ear in self.ears.items():
+                if name not in self.refused:
+                    ear.on()
+
+    def stop(self) -> None:
+        """Listen no more, and let go of what was heard."""
+        if self.is_on:
+            self.is_on = False
+            self.states.stop()
+            for ear in self.ears.values():
+                ear.off()
+                ear.calls = []
+
+    def collect(self, row: int, scale: Tensor | None) -> Looked | None:
+        """Replay what was heard. Host sync: none. Mutates: nothing."""
+        if not self.is_on:
+            return None
+        found = {name: looks for name, ear in self.ears.items() if (looks := self._look(name, ear))}
+        for looks in (self.states.looks(),):
+            for one in looks:
+                found.setdefault(one.layer, []).append(one)
+        self.stop()
+        if scale is not None:
+            for one in (one for looks in found.values() for one in looks):
+                for key in _SCALED:
+                    if key in one.numbers:
+                        one.numbers[key] = one.numbers[key] / scale
+        return Looked(row, found) if found else None
+
+    def _look(self, name: str, ear: Ear) -> list[Look]:
+        from gradguard.probe.looking import look
+        from gradguard.probe.recall import Refused
+
+        call = first_touched(ear.calls)
+        if call is None:
+            self._count_silence(name, ear)
+            return []
+        self.silent[name] = -SILENT  # it has been heard: a step without it is no fault
+        try:
+            found = look(name, call, impulse=not self.at_end.get(name, False), rows=ROWS)
+        except Refused as why:
+            return self._refuse(name, str(why))
+        if len(found[0].numbers["h"]) < 2:
+            return self._refuse(
+                name,
+                "it is called for one step at a time. Pass its states to gradguard.probe.watch_state in your loop",
+            )
+        return found
+
+    def _count_silence(self, name: str, ear: Ear) -> None:
+        self.silent[name] = self.silent.get(name, 0) + (name not in self.refused)
+        if self.silent[name] != SILENT:
+            return
+        if ear.calls:
+            why = "no gradient came to it: the loss does not depend on it"
+        else:
+            why = "no call of it was heard: its forward is called directly, past its hooks, or under no_grad"
+            if self.compiled:
+                why += ", or it is part of a compiled graph: see gradguard.probe.through_time, which runs it uncompiled"
+        warnings.warn(
+            f"{name or 'The model'} is not seen through time: at {SILENT} sampled steps {why}.",
+            GradGuardWarning,
+            stacklevel=2,
+        )
+
+    def _refuse(self, name: str, why: str) -> list[Look]:
+        if name not in self.refused:
+            self.refused[name] = why
+            warnings.warn(
+                f"{name or 'The model'} is not looked at through time: {why}.", GradGuardWarning, stacklevel=2
+            )
+        return []
+
+    def read(self, looked: Looked, step: int, numbers: Sequence[Tensor]) -> InTime:
+        """Make profiles of what was brought to the host, in the order of ``looked.tensors()``."""
+        from gradguard.probe.looking import profiles
+
+        rest = iter(numbers)
+        found: dict[str, tuple[Profile, ...]] = {}
+        for name, looks in looked.modules.items():
+            found[name] = tuple(profiles(looks, [{key: next(rest) for key in one.numbers} for one in looks]))
+            self.at_end[name] = all(profile.is_at_end for profile in found[name])
+        return InTime(step, self.settings.lag, found)
+
+
+def is_compiled(model: Any) -> bool:
+    """Whether a model or a part of it was compiled, as far as can be seen from it."""
+    return any(
+        type(module).__name__ == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None
+        for module in model.modules()
+    )
