@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradguard import detect
-from gradguard.detect import ADVICE, AbstractDetector, Block
+from gradguard.detect import ADVICE, AbstractDetector, Block, GateStatistics, InTime
 from tests.detect.blocks import block, clips, cut, layout, noisy
+from tests.detect.in_time import gate, profile, sample
 
 OF = layout(8, bias=True)
 SAMPLED = [1, 2, 4, 8, 16, 32, 50, 100, 150, 200]
@@ -25,8 +26,13 @@ def ratios(value: float) -> dict[int, list[float]]:
     return {step: [value] * len(OF.names) for step in SAMPLED}
 
 
+def in_time(memory: float, *gates: GateStatistics, lag: int | None = None) -> list[InTime]:
+    return [sample(step, profile(memory, gates=gates), lag=lag) for step in SAMPLED]
+
+
 def healthy(seed: int = 0, **changes: object) -> Block:
-    return block(OF, noisy(200, OF, spread=0.2, seed=seed), **{"ratios": ratios(1e-3), **changes})
+    usual = {"ratios": ratios(1e-3), "in_time": in_time(0.99, gate("f", 0.7), gate("o", 0.5))}
+    return block(OF, noisy(200, OF, spread=0.2, seed=seed), **{**usual, **changes})
 
 
 def with_nan() -> Block:
@@ -60,6 +66,9 @@ SICK = {
     detect.UpdateTooSmall: lambda: healthy(ratios=ratios(1e-9)),
     detect.ClippedTooOften: clipped_too_often,
     detect.ClippedUpstream: clipped_upstream,
+    detect.ExplodingTime: lambda: healthy(in_time=in_time(1.1)),
+    detect.VanishingTime: lambda: healthy(in_time=in_time(0.9, lag=100)),
+    detect.SaturatedGates: lambda: healthy(in_time=in_time(0.99, gate("f", 0.01, shut=0.75))),
 }
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from gradguard.detect import Block, Clips, Layout, Role, Samples
+from gradguard.detect import Block, Clips, InTime, Layout, Role, Samples
 
 
 def layout(layers: int, *, bias: bool = False) -> Layout:
@@ -36,6 +36,7 @@ def block(
     losses: dict[int, float] | None = None,
     skipped: Sequence[int] = (),
     clips: Clips | None = None,
+    in_time: Sequence[InTime] = (),
 ) -> Block:
     """``overflow`` and ``skipped`` are steps; ``ratios`` the update ratios by sampled step."""
     norms = torch.as_tensor(grad_norms, dtype=torch.float64)
@@ -60,6 +61,7 @@ def block(
         ),
         torch.isin(steps, torch.tensor(list(skipped), dtype=torch.int64)),
         clips,
+        tuple(in_time),
     )
 
 
@@ -85,6 +87,7 @@ def cut(whole: Block, sizes: Sequence[int]) -> Iterator[Block]:
         yield replace(
             whole,
             clips=clips,
+            in_time=tuple(one for one in whole.in_time if one.step in steps),
             **{name: getattr(whole, name)[start:stop] for name in rows},
             samples=Samples(
                 *(t[at] for t in (samples.steps, samples.weight_norms, samples.update_ratios, samples.learning_rates))

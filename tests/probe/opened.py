@@ -57,11 +57,11 @@ def janet(p: Params, at: Row) -> list[np.ndarray]:
     return [sigmoid(f), np.tanh(g)]
 
 
-def gru(p: Params, at: Row, norms: bool = False) -> list[np.ndarray]:
+def gru(p: Params, at: Row, normed: Normed | None = None) -> list[np.ndarray]:
     two, of_x, of_h = 2 * len(at.h), p["weight_ih"] @ at.x, p["weight_hh"] @ at.h
-    if norms:
-        of_x = np.concatenate([norm(of_x[:two], p["gain_ih"][:two]), norm(of_x[two:], p["gain_ih"][two:])])
-        of_h = np.concatenate([norm(of_h[:two], p["gain_hh"][:two]), norm(of_h[two:], p["gain_hh"][two:])])
+    if normed is not None:
+        of_x = np.concatenate([normed(of_x[:two], p["gain_ih"][:two]), normed(of_x[two:], p["gain_ih"][two:])])
+        of_h = np.concatenate([normed(of_h[:two], p["gain_hh"][:two]), normed(of_h[two:], p["gain_hh"][two:])])
     x_r, x_z, x_n = np.split(of_x + p.get("bias_ih", 0.0), 3)
     h_r, h_z, h_n = np.split(of_h + p.get("bias_hh", 0.0), 3)
     r = sigmoid(x_r + h_r)
@@ -88,18 +88,19 @@ def thirds(p: Params, x: np.ndarray) -> list[np.ndarray]:
     return np.split(p["weight_ih"] @ x, 3)
 
 
-GATES: dict[str, Callable[[Params, Row], list[np.ndarray]]] = {
+GATES: dict[str, Callable[..., list[np.ndarray]]] = {
     "lstm": lstm,
-    "layer_norm_lstm": partial(lstm, normed=norm),
-    "normalized_cell_lstm": partial(lstm, normed=norm),
-    "rms_norm_lstm": partial(lstm, normed=rms),
+    "layer_norm_lstm": lstm,
+    "normalized_cell_lstm": lstm,
+    "rms_norm_lstm": lstm,
+    "group_norm_lstm": lstm,
     "peephole_lstm": partial(lstm, peepholes=True),
     "coupled_lstm": coupled_lstm,
     "janet": janet,
     "rnn": lambda p, at: [np.tanh(summed(p, at))],
     "ind_rnn": lambda p, at: [np.tanh(summed(p, at))],
     "gru": gru,
-    "layer_norm_gru": partial(gru, norms=True),
+    "layer_norm_gru": gru,
     "original_gru": partial(reset_before, of_x=thirds, of_z=lambda h: h),
     "mut1": partial(
         reset_before, of_x=lambda p, x: [*np.split(p["weight_ih"] @ x, 2), np.tanh(alone(p, x))], of_z=None
@@ -113,16 +114,14 @@ GATES: dict[str, Callable[[Params, Row], list[np.ndarray]]] = {
 
 def opened(cell: str, settings: Any, p: Params, rows: list[Row], number: int) -> np.ndarray:
     """The gates of all rows of a step, [B, G, H]."""
+    if cell == "batch_norm_lstm":
+        return np.array(batch_normed(p, rows, number))
+    normed: dict[str, Any] = {}
     if cell == "group_norm_lstm":
-        found = [lstm(p, at, partial(in_groups, groups=settings.num_groups)) for at in rows]
-    elif cell == "batch_norm_lstm":
-        found = batch_normed(p, rows, number)
-    elif getattr(settings, "eps", 1e-5) != 1e-5:
-        eps = partial(norm, eps=settings.eps)
-        found = [lstm(p, at, eps) for at in rows]
-    else:
-        found = [GATES[cell](p, at) for at in rows]
-    return np.array(found)
+        normed = {"normed": partial(in_groups, groups=settings.num_groups)}
+    elif hasattr(settings, "eps"):
+        normed = {"normed": partial(rms if cell.startswith("rms") else norm, eps=settings.eps)}
+    return np.array([GATES[cell](p, at, **normed) for at in rows])
 
 
 def batch_normed(p: Params, rows: list[Row], number: int) -> list[list[np.ndarray]]:

@@ -126,6 +126,19 @@ def test_a_batch_may_shrink_over_the_steps() -> None:
     assert loop.length == pytest.approx(11 / 3)
 
 
+def test_of_a_fused_cell_lags_count_from_the_end_that_h_alone_has() -> None:
+    c = torch.ones(2, 1, dtype=F64, requires_grad=True)
+    with watching() as watched:
+        for t in range(4):
+            h, c = 0.5 * c, 0.5 * c  # neither goes through the other, as where both come out of one kernel
+            watch_state((h, c), t)
+        h.sum().backward()
+    (profile,) = watched.profiles()
+    assert profile.memory.tolist() == [0, 0.5, 0.25, 0.125]
+    assert profile.h.tolist() == [0, 0, 0, 2**0.5]
+    assert profile.decay.growth == 1
+
+
 @pytest.mark.parametrize("shape", [(1,), (2, 1), (4, 2, 1)])
 def test_any_number_of_leading_dimensions_is_rows(shape: tuple[int, ...]) -> None:
     with watching() as watched:

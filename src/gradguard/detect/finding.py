@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from gradguard.detect.advice import ADVICE
+from gradguard.detect.state import saved
 from gradguard.detect.symptom import Symptom
 
 
+@saved
 class Severity(str, Enum):
     """How much a finding matters; a healthy run yields nothing above ``INFO``."""
 

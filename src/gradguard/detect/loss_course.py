@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from statistics import median
 from typing import Any, final
 
 from torch import Tensor
@@ -45,18 +46,20 @@ class LossCourse:
 
     @property
     def level(self) -> float:
-        """Mean over the last third of the run."""
-        third = len(self.means) // 3
-        return sum(self.means[-third:]) / third if third else math.nan
+        """Median over the last third of the run: a spike is not in it."""
+        return self._third(2)
 
     @property
     def falls(self) -> bool:
-        """Whether the last third of the run is at least 5 % below the third before it."""
+        """Whether the last third of the run is at least 5 % below both thirds before it; so it is taken to at first."""
+        before = min(self._third(0), self._third(1))
+        return not self.level >= before - 0.05 * abs(before)
+
+    def _third(self, which: int) -> float:
         third = len(self.means) // 3
-        if not third:
-            return True
-        before = sum(self.means[-2 * third : -third]) / third
-        return self.level < before - 0.05 * abs(before)
+        rest = len(self.means) - 3 * third
+        part = self.means[rest + which * third : rest + (which + 1) * third]
+        return median(part) if part else math.nan
 
     @property
     def has_learnt(self) -> bool:

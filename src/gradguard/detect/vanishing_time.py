@@ -105,7 +105,7 @@ class VanishingTime(AbstractTimeDetector):
 def opens(middles: Sequence[float]) -> bool:
     """Whether what is left of a gradient far back rises from sample to sample."""
     n = len(middles)
-    if n < RECENT or not middles[-1] >= 3 * middles[0]:
+    if n < RECENT or not middles[-1] > 0 or not middles[-1] >= 3 * middles[0]:
         return False
     order = sorted(range(n), key=lambda i: middles[i])
     ranks = {i: rank for rank, i in enumerate(order)}

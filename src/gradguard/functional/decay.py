@@ -13,6 +13,7 @@ from torch import Tensor
 
 LEFT = 0.01  # share of the largest size at which a memory ends
 _FLOOR = 1e-30  # of the largest: what is smaller is near where float32 underflows, and in no line
+_NOISE = 1e-24  # variance of the logarithm of sizes that differ by rounding alone
 
 
 class Decay(NamedTuple):
@@ -72,7 +73,7 @@ def _line(sizes: Tensor, weights: Tensor) -> tuple[float, float]:
     rate = (w * x * y).sum() / (w * x * x).sum()
     total = (w * y * y).sum()
     rest = (w * (y - rate * x) ** 2).sum()
-    return float(rate), float(1 - rest / total) if total > 0 else 1.0
+    return float(rate), max(0.0, float(1 - rest / total)) if total > _NOISE else 1.0
 
 
 def _horizon(sizes: Tensor) -> float:

@@ -84,7 +84,7 @@ def pushed(step: Step, states: tuple[Tensor, ...], columns_BDK: Tensor) -> tuple
 def orthogonal(columns_BDK: Tensor) -> tuple[Tensor, Tensor]:
     """Make columns orthonormal: what they are then, and the logarithm of what each added to the volume.
 
-    What is below the rounding of the step is nothing: -inf. NaN stays. Entries that are 0 in all columns, as of closed
+    What is below the rounding of the step is nothing: -inf. NaN and Inf stay. Entries that are 0 in all columns, as of closed
     units, stay 0: what QR leaves there would grow where these units see only themselves.
     """
     q_BDK, r_BKK = torch.linalg.qr(columns_BDK)
@@ -92,7 +92,7 @@ def orthogonal(columns_BDK: Tensor) -> tuple[Tensor, Tensor]:
     lengths = r_BKK.diagonal(dim1=-2, dim2=-1).abs()
     most = torch.linalg.vector_norm(columns_BDK, dim=1).amax(-1, keepdim=True)
     rounding = columns_BDK.shape[1] * torch.finfo(columns_BDK.dtype).eps * most
-    return q_BDK, torch.where(lengths <= rounding, 0.0, lengths).log()
+    return q_BDK, torch.where((lengths <= rounding) & rounding.isfinite(), 0.0, lengths).log()
 
 
 def random_directions(width: int, k: int, device: torch.device) -> Tensor:

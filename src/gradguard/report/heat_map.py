@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor
 
+from gradguard.functional.decay import LEFT
 from gradguard.record import Points
 from gradguard.report.canvas import axes
-from gradguard.report.memory import Memory, memory_of
+from gradguard.report.memory import memory_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
 LEAST = 1e-6  # share at the dark end of the colours
 _TINY = 1e-30  # of a share of zero, which a logarithm has no place for
+_LINE: Final[dict[str, Any]] = {"color": "white", "linewidth": 1.5, "markersize": 2}  # a dot alone is seen, too
 _TICKS = (0, *(digit * 10**power for power in range(7) for digit in (1, 2, 5)))
 
 
@@ -53,13 +56,40 @@ def plot_memory(
     memory = memory_of(history, layer)
     ax = axes("plot_memory", ax)
     from matplotlib.colors import LogNorm
-    from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, NullLocator, StrMethodFormatter
 
     across, up = edges(memory.steps), edges(memory.lags)
-    longest = float(memory.lengths.nan_to_num(0.0).max())
-    up[-1] = max(up[-1], longest)
+    up[-1] = max(up[-1], float(memory.lengths.nan_to_num(0.0).max()))
     shares = memory.shares.clamp(min=_TINY).T  # of NaN, clamp makes NaN
     mesh = ax.pcolormesh(across, up, shares, norm=LogNorm(LEAST, 1.0), cmap="viridis", rasterized=True)
+    _dress(ax, across, up)
+    _outline(*ax.plot(memory.steps, memory.horizons, "-", marker=".", label="1 % left", **_LINE))
+    _outline(*ax.plot(memory.steps, memory.lengths, "--", marker=".", label="end of the sequence", **_LINE))
+    ax.legend(loc="lower right", fontsize="small", facecolor="0.3", labelcolor="white", framealpha=0.8)
+    ax.set_title(f"{memory.layer}: gradient left, going back in time")
+    if colorbar:
+        bar = ax.figure.colorbar(mesh, ax=ax, extend="min")
+        bar.set_label("share of the step's largest gradient")
+        _outline(bar.ax.axhline(LEFT, **_LINE))
+    return ax
+
+
+def edges(centres: Tensor) -> list[float]:
+    """Give the edges of cells: half-way between their centres, and at the ends as far out as the next one is in.
+
+    >>> edges(torch.tensor([1, 2, 4]))
+    [0.5, 1.5, 3.0, 5.0]
+    """
+    found = centres.double()
+    if len(found) == 1:
+        return [float(found) - 0.5, float(found) + 0.5]
+    halves = found.diff() / 2
+    return torch.cat([found[:1] - halves[0], found[:-1] + halves, found[-1:] + halves[-1]]).tolist()
+
+
+def _dress(ax: Axes, across: Sequence[float], up: Sequence[float]) -> None:
+    """Lay out the axes: lags as in a logarithm, but from 0 on."""
+    from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, StrMethodFormatter
+
     ax.set_facecolor("0.85")
     ax.set_yscale("symlog", linthresh=1, linscale=0.3)
     ax.set_ylim(up[0], up[-1] * 1.06)
@@ -67,11 +97,13 @@ def plot_memory(
     ax.yaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
     ax.set_xlim(across[0], across[-1])
-    ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-    _lines(ax, memory)
-    ax.set_title(f"{memory.layer}: gradient left, going back in time")
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10], integer=True))
     ax.set_xlabel("training step")
-    ax.set_ylabel("lag (steps back from the end)")
-    if colorbar:
-        bar = ax.figure.colorbar(mesh, ax=ax, extend="min", label="share of the step's largest gradient")
-    return ax
+    ax.set_ylabel("lag, in steps back from the end")
+
+
+def _outline(line: Line2D) -> None:
+    """Let a line be seen on every colour."""
+    from matplotlib.patheffects import Normal, Stroke
+
+    line.set_path_effects([Stroke(linewidth=3, foreground="black"), Normal()])
