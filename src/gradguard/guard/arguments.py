@@ -14,7 +14,7 @@ from gradguard.clip import AbstractRescaler, check_patterns
 from gradguard.detect import AbstractDetector, default_detectors
 from gradguard.errors import GradGuardWarning
 from gradguard.guard.hooks import innermost
-from gradguard.guard.in_time import TimeWatch, is_compiled
+from gradguard.guard.in_time import TimeWatch, has_cells_alone, is_compiled
 from gradguard.guard.track import Track
 from gradguard.guard.treatment import Treatment
 from gradguard.names import known_parameters
@@ -112,14 +112,15 @@ def time_watches(
     settings = through_time_argument(through_time)
     if settings is None:
         return {}
-    names = settings.modules
-    modules = {} if names is not None and not len(names) else chosen("through_time", models, names)
+    of_loop = settings.modules is not None and not len(settings.modules)
+    cells = settings.modules is None and has_cells_alone(models)
+    modules = {} if of_loop or cells else chosen("through_time", models, settings.modules)
     compiled, found = any(map(is_compiled, models.values())), {}
     for name, optimizer in optimizers.items():
         ids = {id(p) for group in optimizer.param_groups for p in group["params"]}
         own = {path: one for path, one in modules.items() if any(id(p) in ids for p in one.parameters())}
         modules = {path: one for path, one in modules.items() if path not in own}
-        found[name] = TimeWatch(settings, own, compiled=compiled)
+        found[name] = TimeWatch(settings, own, compiled=compiled, cells=cells)
     return found
 
 

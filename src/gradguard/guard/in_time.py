@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from gradguard.detect import InTime, Profile
 from gradguard.errors import GradGuardWarning
-from gradguard.probe.hearing import Ear
+from gradguard.gates import gates_of
+from gradguard.probe.hearing import Ear, is_recurrent
 from gradguard.probe.sampling import ThroughTime
 from gradguard.probe.through_time import first_touched
 from gradguard.probe.watch import StateWatch
@@ -47,10 +48,11 @@ class TimeWatch:
         settings: how often, and the task's lag.
         modules: the recurrent modules by name.
         compiled: whether the model was compiled, as far as can be seen.
+        cells: whether it has nothing but cells, whose states a loop has to tell.
     """
 
-    def __init__(self, settings: ThroughTime, modules: Mapping[str, nn.Module], *, compiled: bool) -> None:
-        self.settings, self.compiled = settings, compiled
+    def __init__(self, settings: ThroughTime, modules: Mapping[str, nn.Module], *, compiled: bool, cells: bool) -> None:
+        self.settings, self.compiled, self.cells = settings, compiled, cells
         self.ears = {name: Ear(module) for name, module in modules.items()}
         self.states = StateWatch()
         self.at_end: dict[str, bool] = {}  # whether the loss touched a module at the ends alone, as last read
@@ -82,9 +84,13 @@ class TimeWatch:
         if not self.is_on:
             return None
         found = {name: looks for name, ear in self.ears.items() if (looks := self._look(name, ear))}
-        for looks in (self.states.looks(),):
-            for one in looks:
+        for one in self.states.looks():
+            if len(one.numbers["total"]) > 1 or self._refuse(one.layer, "its window has one step: is it detached?"):
                 found.setdefault(one.layer, []).append(one)
+        if self.cells and not found:
+            self._count_silence(
+                "The model", "it has cells, but a loop has to pass their states to gradguard.probe.watch_state"
+            )
         self.stop()
         if scale is not None:
             for one in (one for looks in found.values() for one in looks):
@@ -99,7 +105,7 @@ class TimeWatch:
 
         call = first_touched(ear.calls)
         if call is None:
-            self._count_silence(name, ear)
+            self._count_silence(name, self._reason(ear))
             return []
         self.silent[name] = -SILENT  # it has been heard: a step without it is no fault
         try:
@@ -113,21 +119,23 @@ class TimeWatch:
             )
         return found
 
-    def _count_silence(self, name: str, ear: Ear) -> None:
-        self.silent[name] = self.silent.get(name, 0) + (name not in self.refused)
-        if self.silent[name] != SILENT:
-            return
+    def _reason(self, ear: Ear) -> str:
+        """Say why nothing is seen of a module."""
         if ear.calls:
-            why = "no gradient came to it: the loss does not depend on it"
-        else:
-            why = "no call of it was heard: its forward is called directly, past its hooks, or under no_grad"
-            if self.compiled:
-                why += ", or it is part of a compiled graph: see gradguard.probe.through_time, which runs it uncompiled"
-        warnings.warn(
-            f"{name or 'The model'} is not seen through time: at {SILENT} sampled steps {why}.",
-            GradGuardWarning,
-            stacklevel=2,
-        )
+            return "no gradient came to it: the loss does not depend on it"
+        why = "no call of it was heard: its forward is called directly, past its hooks, or under no_grad"
+        if self.compiled:
+            why += ", or it is part of a compiled graph: see gradguard.probe.through_time, which runs it uncompiled"
+        return why
+
+    def _count_silence(self, name: str, why: str) -> None:
+        self.silent[name] = self.silent.get(name, 0) + (name not in self.refused)
+        if self.silent[name] == SILENT:
+            warnings.warn(
+                f"{name or 'The model'} is not seen through time, at {SILENT} sampled steps so far: {why}.",
+                GradGuardWarning,
+                stacklevel=2,
+            )
 
     def _refuse(self, name: str, why: str) -> list[Look]:
         if name not in self.refused:
@@ -147,6 +155,12 @@ class TimeWatch:
             found[name] = tuple(profiles(looks, [{key: next(rest) for key in one.numbers} for one in looks]))
             self.at_end[name] = all(profile.is_at_end for profile in found[name])
         return InTime(step, self.settings.lag, found)
+
+
+def has_cells_alone(models: Mapping[str, nn.Module]) -> bool:
+    """Whether there is a recurrent cell in the models, and no module that runs whole sequences."""
+    every = [module for model in models.values() for module in model.modules()]
+    return any(gates_of(module) is not None for module in every) and not any(map(is_recurrent, every))
 
 
 def is_compiled(model: Any) -> bool:

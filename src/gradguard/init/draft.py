@@ -83,7 +83,7 @@ class Saved:
         self._modules = list(found)
 
     def restore(self) -> None:
-        """Go back."""
+        """Go back; on ``data``, so that a graph whose backward is still to come does not complain."""
         with torch.no_grad():
             for slots, held in zip(self._slots, self._held, strict=True):
                 slots.clear()  # a module may have put another tensor in the place of one
@@ -91,7 +91,7 @@ class Saved:
             for tensor, storage, value in self._values:
                 if tensor.shape != value.shape:
                     tensor.data = storage
-                tensor.copy_(value)
+                tensor.data.copy_(value)
             for module in self._modules:
                 for hook in _weight_norms(module):
                     setattr(module, hook.name, hook.compute_weight(module))

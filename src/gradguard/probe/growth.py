@@ -84,8 +84,8 @@ def pushed(step: Step, states: tuple[Tensor, ...], columns_BDK: Tensor) -> tuple
 def orthogonal(columns_BDK: Tensor) -> tuple[Tensor, Tensor]:
     """Make columns orthonormal: what they are then, and the logarithm of what each added to the volume.
 
-    What is below the rounding of the step is nothing: -inf. NaN and Inf stay. Entries that are 0 in all columns, as of closed
-    units, stay 0: what QR leaves there would grow where these units see only themselves.
+    What is below the rounding of the step is nothing: -inf. NaN and Inf stay. Entries that are 0 in all columns, as of
+    closed units, stay 0: what QR leaves there would grow where these units see only themselves.
     """
     q_BDK, r_BKK = torch.linalg.qr(columns_BDK)
     q_BDK = torch.where((columns_BDK == 0).all(-1, keepdim=True), 0.0, q_BDK)

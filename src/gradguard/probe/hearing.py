@@ -40,9 +40,11 @@ class Incoming:
         self._handles = [t.register_hook(partial(self._take, i)) for i, t in enumerate(tensors) if t.requires_grad]
 
     def _take(self, i: int, grad: Tensor | None) -> None:
-        if grad is not None:  # as a custom function may give it
-            before = self.found[i]
-            self.found[i] = grad.detach() if before is None else before + grad.detach()
+        if grad is None or torch._C._functorch.is_legacy_batchedtensor(grad):  # of a custom function; of many at once
+            return
+        grad = grad.detach() if grad.requires_grad else grad  # a view that autograd knows nothing of may be changed
+        before = self.found[i]
+        self.found[i] = grad if before is None else before + grad
 
     @property
     def touched(self) -> bool:

@@ -83,7 +83,7 @@ def lyapunov_spectrum(
         k: how many exponents; at most D, the width of all states of a layer together: 2 H of an LSTM.
         hx: states before the first step, as the module takes them; zeros if None.
         warmup: how many steps of each sequence pass, while states and directions settle, before any is counted; None
-            for a fifth of each.
+            for a fifth of each. Where a direction dies in them, all begin anew after them.
         every: steps between two QR decompositions, at most. More than 1 is faster; but where directions line up
             meanwhile to the last digit of float64, those behind the first become -inf.
 

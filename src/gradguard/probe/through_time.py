@@ -91,7 +91,8 @@ def chosen(who: str, models: Mapping[str, nn.Module], names: Sequence[str] | Non
     if not there:
         raise ValueError(
             f"{who} needs a model with a recurrent module (nn.LSTM, nn.GRU, nn.RNN or one of gradguard.nn), {kinds} "
-            "has none. For a loop over cells of your own, use gradguard.probe.watch_state."
+            "has none. For a loop over cells of your own, use gradguard.probe.watch_state; a Guard then wants "
+            "through_time=ThroughTime(modules=())."
         )
     unknown = set(names or ()) - there.keys()
     if unknown:

@@ -35,5 +35,7 @@ def axes(who: str, ax: Axes | None) -> Axes:
     if ax is None:
         return Figure(figsize=(6, 4), dpi=150, layout="constrained").add_subplot()
     if not isinstance(ax, Axes):
-        raise TypeError(f"{who} needs ax to be one Axes of matplotlib, or None for a new figure, got {type(ax).__name__}.")
+        raise TypeError(
+            f"{who} needs ax to be one Axes of matplotlib, or None for a new figure, got {type(ax).__name__}."
+        )
     return ax

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 LEAST = 1e-6  # share at the dark end of the colours
 _TINY = 1e-30  # of a share of zero, which a logarithm has no place for
-_LINE: Final[dict[str, Any]] = {"color": "white", "linewidth": 1.5, "markersize": 2}  # a dot alone is seen, too
+_LINE: Final[dict[str, Any]] = {"color": "white", "linewidth": 1.5, "markersize": 1}  # a dot alone is seen, too
 _TICKS = (0, *(digit * 10**power for power in range(7) for digit in (1, 2, 5)))
 
 
@@ -59,12 +59,13 @@ def plot_memory(
 
     across, up = edges(memory.steps), edges(memory.lags)
     up[-1] = max(up[-1], float(memory.lengths.nan_to_num(0.0).max()))
-    shares = memory.shares.clamp(min=_TINY).T  # of NaN, clamp makes NaN
+    shares = memory.shares.clamp(min=_TINY).T.numpy()  # of NaN, clamp makes NaN
     mesh = ax.pcolormesh(across, up, shares, norm=LogNorm(LEAST, 1.0), cmap="viridis", rasterized=True)
     _dress(ax, across, up)
-    _outline(*ax.plot(memory.steps, memory.horizons, "-", marker=".", label="1 % left", **_LINE))
-    _outline(*ax.plot(memory.steps, memory.lengths, "--", marker=".", label="end of the sequence", **_LINE))
-    ax.legend(loc="lower right", fontsize="small", facecolor="0.3", labelcolor="white", framealpha=0.8)
+    for values, style, label in (memory.horizons, "-", "1 % left"), (memory.lengths, "--", "end of the sequence"):
+        if not values.isnan().all():
+            _outline(*ax.plot(memory.steps.numpy(), values.numpy(), style, marker="o", label=label, **_LINE))
+            ax.legend(loc="lower right", fontsize="small", facecolor="0.3", labelcolor="white", framealpha=0.8)
     ax.set_title(f"{memory.layer}: gradient left, going back in time")
     if colorbar:
         bar = ax.figure.colorbar(mesh, ax=ax, extend="min")
@@ -97,7 +98,8 @@ def _dress(ax: Axes, across: Sequence[float], up: Sequence[float]) -> None:
     ax.yaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
     ax.set_xlim(across[0], across[-1])
-    ax.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10], integer=True))
+    at_steps = MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True)
+    ax.xaxis.set_major_locator(at_steps if len(across) > 2 else FixedLocator([sum(across) / 2]))
     ax.set_xlabel("training step")
     ax.set_ylabel("lag, in steps back from the end")
 

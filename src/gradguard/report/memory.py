@@ -77,7 +77,7 @@ def memory_of(history: Mapping[str, Points], layer: str | None = None) -> Memory
     sizes = torch.stack([_at(steps, points) for points in columns], 1)
     summary = f"{group.prefix}through_time/{group.layer}"
     horizons, lengths = (_at(steps, history.get(f"{summary}/{name}")) for name in ("horizon", "length"))
-    return Memory(str(group), steps, torch.tensor(lags), shares_of(sizes), horizons, lengths)
+    return Memory(str(group), steps, torch.tensor(lags, device="cpu"), shares_of(sizes), horizons, lengths)
 
 
 def shares_of(sizes: Tensor) -> Tensor:
@@ -92,8 +92,7 @@ def shares_of(sizes: Tensor) -> Tensor:
     """
     sizes = sizes.double()
     largest = sizes.nan_to_num(0.0, posinf=torch.inf).amax(-1, keepdim=True)
-    shares = torch.where(sizes.isinf(), 1.0, sizes / largest)
-    return torch.where(largest > 0, shares, torch.nan)
+    return torch.where(sizes.isinf(), 1.0, sizes / largest)  # 0 / 0 is NaN
 
 
 class _Group(NamedTuple):
@@ -121,13 +120,15 @@ def _chosen(history: Mapping[str, Points], layer: str | None) -> tuple[_Group, d
     fits = fits or [group for group in groups if group.layer == layer]
     if len(fits) != 1:
         got = "no name" if layer is None else repr(layer) + (", which is more than one of them" if fits else "")
-        raise ValueError(f"What is left over time needs the name of a layer, of {', '.join(map(str, groups))}; got {got}.")
+        raise ValueError(
+            f"What is left over time needs the name of a layer, of {', '.join(map(str, groups))}; got {got}."
+        )
     return fits[0], groups[fits[0]]
 
 
 def _at(steps: Tensor, points: Points | None) -> Tensor:
     """Give the values at some steps, float64; NaN where there is none."""
-    found = torch.full((len(steps),), torch.nan, dtype=torch.float64)
+    found = torch.full((len(steps),), torch.nan, dtype=torch.float64, device="cpu")
     if points is not None:
         there = torch.isin(points.steps, steps)
         found[torch.searchsorted(steps, points.steps[there])] = points.last[there].double()

@@ -6,7 +6,7 @@ Shape legend: L = lags.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -21,14 +21,15 @@ if TYPE_CHECKING:
 
 LEAST = 1e-8  # share below which no curve is followed
 _FLOOR = 1e-30  # what is smaller is in no line, as in gradguard.functional.decay
+_GROWS = 10  # what healthy networks stay below
 _MANY = 5000  # points beyond which a free place for the legend is not looked for: that takes long
 
 
 def plot_profile(profile: Profile, *, ax: Axes | None = None, label: str | None = None) -> Axes:
     """Draw what is left of the gradient over the lag, and the line that was fitted to its logarithm.
 
-    The lag to the right, the share of the largest gradient upwards, in a logarithm; the horizon is marked where the
-    curve crosses 1 %. A straight fall is what a network forgets by: the longer its way down, the farther it learns.
+    The lag to the right, the share of the largest gradient upwards, in a logarithm. The horizon, where the curve falls
+    below 1 %, is marked: what lies farther back is hardly learnt. A straight line loses the same share at each step.
 
     Args:
         profile: one of those that :func:`gradguard.probe.through_time` gives.
@@ -53,19 +54,19 @@ def plot_profile(profile: Profile, *, ax: Axes | None = None, label: str | None 
     """
     if not isinstance(profile, Profile):
         raise TypeError(
-            f"plot_profile needs one Profile, got {type(profile).__name__}. Call it for each of several, with the same ax."
+            f"plot_profile needs one Profile, got {type(profile).__name__}. Call it for each, with the same ax."
         )
     ax = axes("plot_profile", ax)
     drawn = [line for line in ax.lines if line.get_gid() == "memory"]
     colour = COLOURS[len(drawn) % len(COLOURS)]
-    lags, shares = torch.arange(len(profile.memory)), shares_of(profile.memory)
+    lags, shares = range(len(profile.memory)), shares_of(profile.memory)
     if not drawn:
         ax.axhline(LEFT, color="0.5", linewidth=1, linestyle=":", label="1 % of the largest")
     name = f"{profile.layer if label is None else label}: {_in_words(profile)}"
-    ax.plot(lags, shares, color=colour, linewidth=2, label=name, gid="memory")
+    ax.plot(lags, shares.numpy(), color=colour, linewidth=2, label=name, gid="memory")
     if (fitted := line_of(profile)) is not None:
-        rate, fit = math.exp(profile.decay.rate), profile.decay.fit
-        ax.plot(lags, fitted, "--", color=colour, linewidth=1, label=f"fitted: x {rate:.3g} each step (r² {fit:.2f})")
+        words = f"fitted: {math.exp(profile.decay.rate):.3g}-fold each step (r² {profile.decay.fit:.2f})"
+        ax.plot(lags, fitted.numpy(), "--", color=colour, linewidth=1, label=words, gid="fitted")
     if math.isfinite(profile.horizon):
         ax.plot(profile.horizon, LEFT, "o", color=colour, markersize=7, markeredgecolor="white", gid="horizon")
     _dress(ax)
@@ -73,22 +74,24 @@ def plot_profile(profile: Profile, *, ax: Axes | None = None, label: str | None 
 
 
 def line_of(profile: Profile) -> Tensor | None:
-    """Give the fitted line as shares at each lag, float64 [L]; None where there is none.
+    """Give the line that was fitted, as shares at each lag, float64 [L]; None where there is none, or an overflow.
 
     A line of least squares goes through the mean of its points.
     """
-    shares, weights = shares_of(profile.memory), profile.sequences.double()
-    used = shares.isfinite() & (shares > _FLOOR) & (weights > 0)
-    if math.isnan(profile.decay.rate):
+    rate, shares, weights = profile.decay.rate, shares_of(profile.memory), profile.sequences.double()
+    if math.isnan(rate) or profile.memory.isinf().any():
         return None
-    lags, weights = torch.arange(len(shares)).double(), weights * used / weights[used].sum()
-    middle = (weights * shares.where(used, 1.0).log()).sum()
-    return (middle + profile.decay.rate * (lags - (weights * lags).sum())).exp()
+    used = shares.isfinite().cumprod(0).bool() & (shares > _FLOOR) & (weights > 0)
+    lags, weights = torch.arange(len(shares), device="cpu").double(), weights * used / weights[used].sum()
+    height = (weights * shares.where(used, 1.0).log()).sum() - rate * (weights * lags).sum()
+    return (height + rate * lags).exp()
 
 
 def _in_words(profile: Profile) -> str:
     if math.isnan(profile.horizon):
         return "no gradient"
+    if profile.decay.growth > _GROWS:
+        return f"grows {profile.decay.growth:.3g}-fold over {profile.length:.0f} steps"
     if math.isinf(profile.horizon):
         return f"more than 1 % left over all {profile.length:.0f} steps"
     return f"1 % left after {profile.horizon:.3g} of {profile.length:.0f} steps"
@@ -97,12 +100,15 @@ def _in_words(profile: Profile) -> str:
 def _dress(ax: Axes) -> None:
     from matplotlib.ticker import MaxNLocator
 
+    lines: list[Any] = list(ax.lines)
     ax.set_yscale("log")
-    lowest = min((float(y) for line in ax.lines for y in line.get_ydata() if y > 0), default=LEFT)
+    lowest = min((float(y) for line in lines for y in line.get_ydata() if y > 0), default=LEFT)
     ax.set_ylim(max(LEAST, min(lowest / 2, LEFT / 3)), 2)
+    last = max(len(line.get_xdata()) for line in lines if line.get_gid() == "memory") - 1
+    ax.set_xlim(-0.02 * last, 1.02 * last)
     ax.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True))
     ax.set_xlabel("lag, in steps back from the end")
     ax.set_ylabel("share of the largest gradient")
     ax.set_title("Gradient left, going back in time")
-    many = sum(len(line.get_xdata()) for line in ax.lines) > _MANY
+    many = sum(len(line.get_xdata()) for line in lines) > _MANY
     ax.legend(loc="upper right" if many else "best", fontsize="small")
