@@ -32,7 +32,9 @@ def test_an_exponential_fades_at_its_rate_and_is_over_at_ln_100_of_its_time(rate
 
 @given(rate=st.floats(0.05, 3.0))
 def test_an_exponential_that_grows_ends_nowhere(rate: float) -> None:
-    near(decay(torch.exp(rate * torch.arange(20, dtype=torch.float64))), Decay(rate, 1.0, INF, math.exp(19 * rate)), 1e-9)
+    near(
+        decay(torch.exp(rate * torch.arange(20, dtype=torch.float64))), Decay(rate, 1.0, INF, math.exp(19 * rate)), 1e-9
+    )
 
 
 @given(value=st.floats(1e-12, 1e12), lags=st.integers(2, 60), weighs=st.booleans())

@@ -50,6 +50,7 @@ LOSSES: dict[str, Callable[[Seen], Tensor]] = {
     "final states": lambda seen: score(*seen.finals),
     "mixture": lambda seen: score(seen.outputs[0][-1], seen.outputs[1][0], seen.finals[-1][:, -1], seen.finals[0]),
     "one sequence": lambda seen: score(seen.outputs[0][1]),
+    "halves": lambda seen: score(*(half for o in seen.outputs for half in (o[-1, :H], o[:, H:]))),
     "states": lambda seen: score(*(rows for layer in seen.every for state in layer for rows in state[:2])),
 }
 
@@ -79,6 +80,7 @@ CASES: dict[str, Case] = {
     "batch first, no biases": Case("middle", {"batch_first": True, "bias": False, "bidirectional": True}),
     "unbatched": Case("last", BOTH, (5,), "unbatched", hx=True),
     "one sequence": Case("one sequence", {"num_layers": 2}, **UNEVEN),
+    "one direction at its end": Case("halves", {"bidirectional": True}),
     "dropout": Case("mixture", {"dropout": 0.4} | BOTH),
 }
 DRAWN_BY_TORCH: dict[str, Case] = {

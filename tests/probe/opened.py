@@ -105,9 +105,7 @@ GATES: dict[str, Callable[..., list[np.ndarray]]] = {
     "mut1": partial(
         reset_before, of_x=lambda p, x: [*np.split(p["weight_ih"] @ x, 2), np.tanh(alone(p, x))], of_z=None
     ),
-    "mut2": partial(
-        reset_before, of_x=lambda p, x: [alone(p, x), *np.split(p["weight_ih"] @ x, 2)], of_z=lambda h: h
-    ),
+    "mut2": partial(reset_before, of_x=lambda p, x: [alone(p, x), *np.split(p["weight_ih"] @ x, 2)], of_z=lambda h: h),
     "mut3": partial(reset_before, of_x=thirds, of_z=np.tanh),
 }
 

@@ -53,7 +53,10 @@ def values(module: Any, layer: Layer) -> np.ndarray:
     found = []
     for step in layer.steps:
         x, h, *states = (t.detach().numpy() for t in step.into)
-        cells = [(states[1][i], step.fresh[1][i].detach().numpy()) if len(states) > 1 else (None, None) for i in range(len(x))]
+        cells = [
+            (states[1][i], step.fresh[1][i].detach().numpy()) if len(states) > 1 else (None, None)
+            for i in range(len(x))
+        ]
         rows = [Row(x[i], h[i], *cells[i]) for i in range(len(x))]
         found.append(opened(cell, settings, params, rows, step.number))
     return np.concatenate(found)
@@ -132,7 +135,9 @@ def test_a_network_with_relu_has_no_gates() -> None:
 
 @pytest.mark.parametrize("kind", [nn.GRU, gnn.LSTM, gnn.BatchNormLSTM])
 def test_nothing_is_changed(kind: Any) -> None:
-    options = {} if kind is nn.GRU else {"zoneout": 0.3, "variational_dropout": 0.3, "weight_dropout": 0.3, "dropout": 0.3}
+    options = (
+        {} if kind is nn.GRU else {"zoneout": 0.3, "variational_dropout": 0.3, "weight_dropout": 0.3, "dropout": 0.3}
+    )
     module, x = kind(3, 4, 2, **options), torch.randn(5, 2, 3)
     parametrizations.spectral_norm(module, "weight_hh_l0")
     module(x)

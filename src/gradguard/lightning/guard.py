@@ -93,7 +93,7 @@ class GradGuard(AbstractGuardCallback):
             clip=clip,
             recover=recover,
             through_time=through_time,
-            figures=figures,
+            figures=figures and bool(through_time),
         )
 
     def settings(self) -> Settings:
