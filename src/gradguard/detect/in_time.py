@@ -57,7 +57,8 @@ class Profile:
 
     Attributes:
         layer: such as ``lstm.l0`` or ``encoder.rnn.l1_reverse``.
-        h: [T], norm of :math:`\partial L / \partial h_t`, in which all that comes later has its share.
+        h: [T], norm of :math:`\partial L / \partial h_t`, in which all that comes later has its share; NaN where a look
+            in the course of a run had no need of it, as ``c`` and ``gates`` are missing then.
         c: [T], the same of :math:`c_t`, before zoneout; None where a cell has none.
         gates: by letter, [T], norm of the gradient of the sum that goes into a gate.
         memory: [L], size of what comes back to c (to h where there is no c) from the ends of the sequences alone.

@@ -19,7 +19,7 @@ from gradguard.probe.watch import StateWatch
 if TYPE_CHECKING:
     from gradguard.probe.looking import Look
 
-ROWS = 2048  # steps of all sequences that the gates of a layer are summed up from
+ROWS = 512  # steps of all sequences that the gates of a layer are summed up from
 SILENT = 3  # sampled steps without a word of a module, before it is said
 _SCALED = ("h", "c", "gates", "total", "impulse")
 
@@ -100,7 +100,7 @@ class TimeWatch:
         return Looked(row, found) if found else None
 
     def _look(self, name: str, ear: Ear) -> list[Look]:
-        from gradguard.probe.looking import look
+        from gradguard.probe.looking import Brief, look
         from gradguard.probe.recall import Refused
 
         call = first_touched(ear.calls)
@@ -109,10 +109,10 @@ class TimeWatch:
             return []
         self.silent[name] = -SILENT  # it has been heard: a step without it is no fault
         try:
-            found = look(name, call, impulse=not self.at_end.get(name, False), rows=ROWS)
+            found = look(name, call, Brief(ROWS, self.at_end.get(name)))
         except Refused as why:
             return self._refuse(name, str(why))
-        if len(found[0].numbers["h"]) < 2:
+        if len(found[0].numbers["sequences"]) < 2:
             return self._refuse(
                 name,
                 "it is called for one step at a time. Pass its states to gradguard.probe.watch_state in your loop",

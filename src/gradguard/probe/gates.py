@@ -124,7 +124,7 @@ def values_of(opened_NGH: Tensor, names: Sequence[str], most: int | None = None)
     counts = torch.zeros(len(names) * BINS, dtype=mean.dtype, device=values.device)
     counts = counts.index_add(0, at, torch.ones((), dtype=mean.dtype, device=values.device).expand(len(at)))
     share = counts.view(len(names), BINS) / max(1, values.shape[0] * values.shape[2])
-    return torch.cat([mean, spread, shut, open_, share], dim=1)
+    return torch.cat([mean, spread, *(of + 0 * mean.mean(1, keepdim=True) for of in (shut, open_, share))], dim=1)
 
 
 def statistics_of(names: Sequence[str], values: Tensor) -> tuple[GateStatistics, ...]:

@@ -48,15 +48,15 @@ class Lags(NamedTuple):
     outside: Tensor
     lengths: Tensor
 
-    def by_time(self, norms_N: Tensor) -> Tensor:
-        """Norm over all sequences at each step, [T]."""
-        return self._sum(norms_N, self.time).sqrt()
+    def by_time(self, norms_KN: Tensor) -> Tensor:
+        """Norm over all sequences at each step, [K, T], of several at once."""
+        return self._sum(norms_KN, self.time).sqrt()
 
     def by_lag(self, norms_N: Tensor) -> Tensor:
         """Root mean square over the sequences that are long enough for a lag, [T]; 0 where none is."""
         there = self.lag >= 0
-        sums = self._sum(torch.where(there, norms_N, 0.0), self.lag.clamp(min=0))
-        return (sums / self.counts().clamp(min=1)).sqrt()
+        sums = self._sum(torch.where(there, norms_N, 0.0).unsqueeze(0), self.lag.clamp(min=0))
+        return (sums[0] / self.counts().clamp(min=1)).sqrt()
 
     def counts(self) -> Tensor:
         """How many sequences are long enough for each lag, [T]."""
@@ -64,10 +64,10 @@ class Lags(NamedTuple):
             1:
         ]
 
-    def _sum(self, norms_N: Tensor, of: Tensor) -> Tensor:
-        precise = torch.float32 if norms_N.device.type == "mps" else torch.float64
-        squares = norms_N.to(precise).square()
-        return squares.new_zeros(self.steps).index_add(0, of, squares)
+    def _sum(self, norms_KN: Tensor, of: Tensor) -> Tensor:
+        precise = torch.float32 if norms_KN.device.type == "mps" else torch.float64
+        squares = norms_KN.to(precise).square_()
+        return squares.new_zeros(len(squares), self.steps).index_add_(1, of, squares)
 
 
 def lags_of(

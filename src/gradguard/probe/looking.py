@@ -17,7 +17,7 @@ from gradguard.functional import decay
 from gradguard.gates import gates_of
 from gradguard.probe.gates import is_gated, statistics_of, values_of
 from gradguard.probe.hearing import Call
-from gradguard.probe.replay import Replayed, replay
+from gradguard.probe.replay import EVERYTHING, Replayed, Wanted, replay
 
 SATURATED = 1.8184464592320668  # where the slope of a tanh is a tenth
 AT_END = 1e-9  # share of the squared gradient before the ends up to which the loss is at the ends alone
@@ -45,21 +45,38 @@ class Look(NamedTuple):
     start: int = 0
 
 
-def look(name: str, call: Call, *, impulse: bool = True, rows: int | None = None) -> list[Look]:
+class Brief(NamedTuple):
+    """How a look in the course of a run is kept short.
+
+    Attributes:
+        rows: about how many steps of all sequences the gates are summed up from.
+        at_end: whether the loss touches the module at the ends of the sequences alone, which decides what is run back;
+            None where that is not known.
+    """
+
+    rows: int
+    at_end: bool | None = None
+
+    @property
+    def wanted(self) -> Wanted:
+        """What a replay has to look at."""
+        return Wanted(total=self.at_end is not False, impulse=self.at_end is not True, sums=False)
+
+
+def look(name: str, call: Call, brief: Brief | None = None) -> list[Look]:
     """Look into the layers of a call.
 
     Args:
         name: of the module.
         call: to which gradients came.
-        impulse: whether the gradient at the ends alone is followed, too.
-        rows: about how many steps of all sequences the gates are summed up from; all by default.
+        brief: how it is kept short; None for everything.
 
     Raises:
         Refused: the call can't be replayed, and why.
 
     Host sync: none. Mutates: nothing.
     """
-    layers = replay(call, impulse=impulse)
+    layers = replay(call, EVERYTHING if brief is None else brief.wanted)
     directions = 2 if call.module.bidirectional else 1
     gated, known = is_gated(layers[0].gates, call.module), gates_of(call.module)
     keeps = None if known is None else known.keep
@@ -71,7 +88,7 @@ def look(name: str, call: Call, *, impulse: bool = True, rows: int | None = None
             k >= len(layers) - directions,
             gated,
             keeps,
-            _numbers(one, gated, rows) | {"cut": cut},
+            _numbers(one, gated, None if brief is None else brief.rows) | {"cut": cut},
         )
         for k, one in enumerate(layers)
     ]
@@ -79,18 +96,18 @@ def look(name: str, call: Call, *, impulse: bool = True, rows: int | None = None
 
 def _numbers(one: Replayed, gated: bool, rows: int | None) -> dict[str, Tensor]:
     lags = one.lags
-    found = {
-        "outside": lags.outside,
-        "sequences": lags.counts(),
-        "length": lags.lengths.double().mean() if lags.lengths.device.type != "mps" else lags.lengths.float().mean(),
-        "total": lags.by_lag(one.states[-1]),
-        "gates": torch.stack([lags.by_time(norms) for norms in one.sums]),
-    }
-    found |= {state: lags.by_time(norms) for state, norms in zip("hc", one.states, strict=False)}
+    precise = torch.float32 if lags.lengths.device.type == "mps" else torch.float64
+    found = {"outside": lags.outside, "sequences": lags.counts(), "length": lags.lengths.to(precise).mean()}
+    if one.states is not None:
+        found["total"] = lags.by_lag(one.states[-1])
+        *by_state, gates = lags.by_time(torch.stack([*one.states, *one.sums])).tensor_split(
+            [1, 2][: len(one.states)], dim=0
+        )
+        found |= {"gates": gates, **{state: norms[0] for state, norms in zip("hc", by_state, strict=False)}}
     if one.impulse is not None:
         found["impulse"] = lags.by_lag(one.impulse[-1])
     if one.cells is not None:
-        found["cells"] = (one.cells.abs() > SATURATED).to(found["total"].dtype).mean()
+        found["cells"] = (one.cells.abs() > SATURATED).to(precise).mean()
     if gated:
         found["opened"] = values_of(one.opened, one.gates, rows)
     return found
@@ -101,16 +118,16 @@ def profiles(looks: Sequence[Look], read: Sequence[Mapping[str, Tensor]]) -> lis
     is_at_end = all(float(of["outside"]) <= AT_END for one, of in zip(looks, read, strict=True) if one.is_last)
     found = []
     for one, of in zip(looks, read, strict=True):
-        nothing = torch.full_like(of["total"], torch.nan)
-        memory = of["total"] if is_at_end else of.get("impulse", nothing)
+        nothing = torch.full_like(of["sequences"], torch.nan)
+        memory = of.get("total" if is_at_end else "impulse", nothing)
         used = of["sequences"] > 0
         memory, sequences = memory[used], of["sequences"][used]
         found.append(
             Profile(
                 one.layer,
-                of["h"],
+                of.get("h", nothing),
                 of.get("c"),
-                dict(zip(one.gates, of["gates"], strict=True)),
+                dict(zip(one.gates, of.get("gates", ()), strict=False)),
                 memory,
                 sequences,
                 decay(memory, sequences),

@@ -22,6 +22,23 @@ from gradguard.probe.recall import Recalled, Refused, recall_ours, recall_torch,
 Gradients = Sequence[Tensor | None]
 
 
+class Wanted(NamedTuple):
+    """What of a replay is looked at.
+
+    Attributes:
+        total: the total gradients of the states.
+        impulse: what comes back from the gradient at the end of each sequence alone; one of the two at least.
+        sums: the total gradients of the sums that go into the gates.
+    """
+
+    total: bool = True
+    impulse: bool = True
+    sums: bool = True
+
+
+EVERYTHING = Wanted()
+
+
 class Replayed(NamedTuple):
     """One layer in one direction, as a replay saw it.
 
@@ -29,8 +46,8 @@ class Replayed(NamedTuple):
         name: such as ``l0`` or ``l1_reverse``.
         gates: names of the recurrence's gates.
         lags: where its rows stand.
-        states: [N] for each state, norms of the total gradients.
-        sums: [G, N], norms of the gradients of the sums that go into the gates.
+        states: [N] for each state, norms of the total gradients; None where they are not wanted.
+        sums: [G, N], norms of the gradients of the sums that go into the gates; [0, N] where they are not wanted.
         impulse: [N] for each state, norms of what comes back from the gradient at each sequence's end alone; None where
             it was not asked for.
         opened: the gates at all steps, [N, G, H].
@@ -40,7 +57,7 @@ class Replayed(NamedTuple):
     name: str
     gates: tuple[str, ...]
     lags: Lags
-    states: list[Tensor]
+    states: list[Tensor] | None
     sums: Tensor
     impulse: list[Tensor] | None
     opened: Tensor
@@ -48,12 +65,13 @@ class Replayed(NamedTuple):
 
 
 @torch.no_grad()
-def replay(call: Call, *, impulse: bool = True) -> list[Replayed]:
+def replay(call: Call, wanted: Wanted = EVERYTHING) -> list[Replayed]:
     """Run the layers of a call back once more.
 
     Args:
         call: to which gradients came.
-        impulse: whether the gradient at the end of each sequence is followed alone, too.
+        wanted: what is to be looked at; without the total, a layer of torch's gets of the one above what comes back
+            from the ends alone, which at its own end is the same.
 
     Returns:
         The layers, in the order of ``h_n``.
@@ -66,20 +84,20 @@ def replay(call: Call, *, impulse: bool = True) -> list[Replayed]:
     if not call.is_as_it_was:
         raise Refused("what it was given was changed in place after the call")
     if isinstance(call, CallOfOurs):
-        return _of_ours(call, impulse)
+        return _of_ours(call, wanted)
     assert isinstance(call, CallOfTorch)
-    return _of_torch(call, impulse)
+    return _of_torch(call, wanted)
 
 
-def _of_ours(call: CallOfOurs, impulse: bool) -> list[Replayed]:
+def _of_ours(call: CallOfOurs, wanted: Wanted) -> list[Replayed]:
     found = []
     for one, incoming in zip(recall_ours(call), call.incoming, strict=True):
         n = len(one.kernel.layer.states)
-        found.append(_back(one, incoming.found[:n], incoming.found[n:], impulse)[0])
+        found.append(_back(one, incoming.found[:n], incoming.found[n:], wanted)[0])
     return found
 
 
-def _of_torch(call: CallOfTorch, impulse: bool) -> list[Replayed]:
+def _of_torch(call: CallOfTorch, wanted: Wanted) -> list[Replayed]:
     layers, masks, form = recall_torch(call)
     directions = 2 if call.module.bidirectional else 1
     of_output, *of_finals = call.incoming[0].found
@@ -93,7 +111,7 @@ def _of_torch(call: CallOfTorch, impulse: bool) -> list[Replayed]:
             wide, states = layers[k].kernel.wide, len(finals)
             d_h = None if d_out is None else d_out.chunk(directions, dim=1)[second].to(wide).contiguous()
             d_last = [None if d is None else d[k].to(wide) for d in finals]
-            seen, d_x = _back(layers[k], [d_h] + [None] * (states - 1), d_last, impulse, needs_x=level > 0)
+            seen, d_x = _back(layers[k], [d_h] + [None] * (states - 1), d_last, wanted, needs_x=level > 0)
             found.insert(0, seen)
             below = d_x if below is None or d_x is None else below + d_x
         mask = masks[level]
@@ -102,26 +120,33 @@ def _of_torch(call: CallOfTorch, impulse: bool) -> list[Replayed]:
 
 
 def _back(
-    one: Recalled, of_sequences: Gradients, of_finals: Gradients, impulse: bool, *, needs_x: bool = False
+    one: Recalled, of_sequences: Gradients, of_finals: Gradients, wanted: Wanted, *, needs_x: bool = False
 ) -> tuple[Replayed, Tensor | None]:
     """Run a layer back, and look; the gradient of its x as well."""
     kernel, layer = one.kernel, one.kernel.layer
     lags = lags_of(layer.order, of_sequences, of_finals, layer.x.device, turned=one.turned)
+    needed, witness, at_end, d_x = frozenset({"x"} if needs_x else ()), None, None, None
     with without_autocast(layer.x.device.type):
-        witness = _seen(one, of_sequences, of_finals, frozenset({"x"} if needs_x else ()))
-        d_x, at_end = kernel.d_x, None
-        if impulse:
+        if wanted.total:
+            witness = _seen(one, of_sequences, of_finals, needed, sums=wanted.sums)
+            needed, d_x = frozenset(), kernel.d_x
+        if wanted.impulse:
             is_end = lags.is_end.unsqueeze(1)
             alone = [None if d is None else d * is_end for d in of_sequences]
-            at_end = _seen(one, alone, of_finals, frozenset()).states
+            at_end = _seen(one, alone, of_finals, needed).states
+            d_x = d_x if wanted.total else kernel.d_x
     names, opened = layer.recurrence.gates.names, kernel.gates(one.outcome)
     cells = one.outcome.sequences[1] if len(layer.states) > 1 else None
-    return Replayed(one.name, names, lags, witness.states, witness.gates, at_end, opened, cells), d_x
+    states, sums = (None, layer.x.new_empty(0, len(layer.x))) if witness is None else (witness.states, witness.gates)
+    return Replayed(one.name, names, lags, states, sums, at_end, opened, cells), d_x
 
 
-def _seen(one: Recalled, of_sequences: Gradients, of_finals: Gradients, needed: frozenset[str]) -> Witness:
+def _seen(
+    one: Recalled, of_sequences: Gradients, of_finals: Gradients, needed: frozenset[str], *, sums: bool = False
+) -> Witness:
     kernel, layer = one.kernel, one.kernel.layer
     like, widths = layer.x.new_empty(0, dtype=kernel.wide), [state.shape[1] for state in layer.states]
-    kernel.witness = Witness(len(layer.x), widths, len(layer.recurrence.gates.names), like)
+    gates = len(layer.recurrence.gates.names) if sums else 0
+    kernel.witness = Witness(len(layer.x), widths, gates, like)
     kernel.backward(one.outcome, of_sequences, of_finals, needed)
     return kernel.witness

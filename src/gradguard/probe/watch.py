@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, final
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ from gradguard.probe.steps import Pass
 if TYPE_CHECKING:
     from gradguard.probe.looking import Look  # whose import registers operators
 
-_active: list[StateWatch] = []
+_active: WeakSet[StateWatch] = WeakSet()  # a guard that was never closed goes with its optimizer
 
 
 def watch_state(state: Tensor | tuple[Tensor, ...] | list[Tensor], t: int, *, name: str = "state") -> None:
@@ -108,12 +109,11 @@ class StateWatch:
         """Watch from now on, and forget what was."""
         self.stop()
         self._passes = {}
-        _active.append(self)
+        _active.add(self)
 
     def stop(self) -> None:
         """Watch no more; what was found stays."""
-        if self in _active:
-            _active.remove(self)
+        _active.discard(self)
         for step in (step for passes in self._passes.values() for one in passes for step in one.steps):
             step.close()
 

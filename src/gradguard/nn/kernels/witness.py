@@ -20,7 +20,7 @@ class Witness:
 
     Attributes:
         states: [N] for each state: of h as it leaves the layer, of c as the gates make it, before zoneout.
-        gates: [G, N], in the order of the recurrence's gates.
+        gates: [G, N], in the order of the recurrence's gates; none where they were not asked for.
     """
 
     def __init__(self, rows: int, widths: Sequence[int], gates: int, like: Tensor) -> None:
@@ -44,4 +44,5 @@ class Witness:
         """End a chunk: take the norms, those of the gates' sums as well."""
         for norms, passed in zip(self.states, self._passed, strict=True):
             torch.linalg.vector_norm(passed, dim=1, out=norms[chunk.rows])
-        self.gates[:, chunk.rows] = torch.linalg.vector_norm(sums_nGH, dim=2).t()
+        if len(self.gates):
+            self.gates[:, chunk.rows] = torch.linalg.vector_norm(sums_nGH, dim=2).t()
