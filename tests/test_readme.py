@@ -19,6 +19,7 @@ from gradguard.detect.finding import Symptom
 from gradguard.lightning import GradGuard
 from gradguard.recover import Skip
 from tests.guard.loops import batches, loss_of, mlp
+from tests.guard.recurrent import Reader, trained
 from tests.lightning.loops import Plain, loader, trainer
 
 ROOT = Path(__file__).parent.parent
@@ -30,7 +31,7 @@ def test_every_python_block_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     for block in blocks:
         exec(compile(block, "README.md", "exec"), {})
     out = capsys.readouterr().out
@@ -60,10 +61,13 @@ def test_the_table_of_symptoms_is_that_of_the_default_detectors() -> None:
             "updates.py",
             "clipped_too_often.py",
             "clipped_upstream.py",
+            "exploding_time.py",
+            "vanishing_time.py",
+            "saturated_gates.py",
         )
     )
     assert named == {symptom.value for symptom in Symptom if f"Symptom.{symptom.name}" in source}
-    assert len(default_detectors()) == len(named)
+    assert len(default_detectors(through_time=True)) == len(named)
 
 
 def test_the_table_of_series_is_that_of_the_history() -> None:
@@ -80,6 +84,17 @@ def test_the_table_of_series_is_that_of_the_history() -> None:
     rows = set(re.findall(r"^\| `([\w/<>]+)` \|", section, re.MULTILINE))
     kinds = {re.sub(r"/\d\.\w+$", "/<parameter>", key) for key in guard.history}
     assert kinds == {row for row in rows if "/" in row or row in ("loss", "skipped")}
+
+
+def test_the_table_of_what_is_seen_through_time_is_that_of_the_history() -> None:
+    text = (ROOT / "docs" / "through_time.md").read_text()
+    rows = set(re.findall(r"^\| `((?:through_time|memory|gates)/[^`]+)` \|", text, re.MULTILINE))
+    history = trained(Reader(), 1, through_time=True).history
+    seen = {name for name in history if name.startswith(("through_time/", "memory/", "gates/"))}
+    letters, lags = (r">/[ifgo]/", ">/<gate>/"), (r"^(memory.*)/\d+$", r"\1/<lag>")
+    for pattern, place in ((r"rnn\.l0", "<layer>"), letters, lags, (r"bin_\d+$", "bin_<k>")):
+        seen = {re.sub(pattern, place, name) for name in seen}
+    assert seen == rows
 
 
 def test_the_table_of_what_is_logged_is_what_a_trainer_logs(tmp_path: Path) -> None:

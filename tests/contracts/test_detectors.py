@@ -78,7 +78,7 @@ def test_every_public_detector_is_under_contract_and_in_the_default_set() -> Non
         for _, cls in inspect.getmembers(detect, inspect.isclass)
         if issubclass(cls, AbstractDetector) and not inspect.isabstract(cls)
     }
-    assert public == set(SICK) == {type(d) for d in detect.default_detectors()}
+    assert public == set(SICK) == {type(d) for d in detect.default_detectors(through_time=True)}
 
 
 @pytest.mark.parametrize("kind", SICK, ids=lambda kind: kind.__name__)

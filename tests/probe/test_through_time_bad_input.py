@@ -34,7 +34,7 @@ BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "forward called directly": (
         of_lstm(lambda m, x: m.rnn.forward(x)[0].sum()),
         ValueError,
-        "none of rnn was. Is its forward called directly, or under no_grad?",
+        "none of rnn was. Is its forward called directly, under no_grad, or",
     ),
     "under no_grad": (of_lstm(torch.no_grad()(loss_of)), ValueError, "none of rnn was. Is its forward"),
     "under no_grad, of ours": (of_lstm(torch.no_grad()(loss_of), gnn.LSTM), ValueError, "none of rnn was"),

@@ -26,9 +26,9 @@ from gradguard.detect.updates import UpdateTooSmall as UpdateTooSmall
 from gradguard.detect.vanishing_time import VanishingTime as VanishingTime
 
 
-def default_detectors() -> tuple[AbstractDetector, ...]:
-    """Every detector, as a guard uses them when it is given none."""
-    return (
+def default_detectors(*, through_time: bool = False) -> tuple[AbstractDetector, ...]:
+    """Every detector that has something to go by, as a guard uses them when it is given none."""
+    always = (
         NonFinite(),
         ExplodingDepth(),
         VanishingDepth(),
@@ -37,7 +37,5 @@ def default_detectors() -> tuple[AbstractDetector, ...]:
         UpdateTooSmall(),
         ClippedTooOften(),
         ClippedUpstream(),
-        ExplodingTime(),
-        VanishingTime(),
-        SaturatedGates(),
     )
+    return (*always, ExplodingTime(), VanishingTime(), SaturatedGates()) if through_time else always

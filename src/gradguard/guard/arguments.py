@@ -31,10 +31,10 @@ def norm_order(value: Any) -> float:
     return float(value)
 
 
-def detector_objects(detectors: Any) -> tuple[AbstractDetector, ...]:
+def detector_objects(detectors: Any, *, through_time: bool) -> tuple[AbstractDetector, ...]:
     """Give the detectors to copy for each optimizer; the default ones for None."""
     if detectors is None:
-        return default_detectors()
+        return default_detectors(through_time=through_time)
     if not isinstance(detectors, Iterable) or isinstance(detectors, str):
         raise TypeError(f"Guard needs detectors to be a list of AbstractDetector objects, got {detectors!r}.")
     chosen = tuple(detectors)

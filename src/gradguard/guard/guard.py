@@ -105,7 +105,7 @@ class Guard:
     ) -> None:
         models, optimizers = named_models(model), named_optimizers(optimizer, GUARDED)
         every, order = whole_number("Guard", "every_n_steps", every_n_steps), norm_order(norm_type)
-        settings = Settings(every, order, detector_objects(detectors), reduce_losses)
+        settings = Settings(every, order, detector_objects(detectors, through_time=bool(through_time)), reduce_losses)
         self.closed, self._losses, self._reader = False, Losses(), HostReader()
         treated = treatments(clip, recover, optimizers, models, self._reader)
         device = str(next((p.device for one in models.values() for p in one.parameters()), "unknown"))

@@ -78,7 +78,7 @@ def checked(
         every_n_steps=whole_number("Guard", "every_n_steps", every_n_steps),
         norm_type=norm_order(math.inf if norm_type == "inf" else norm_type),
         max_points=whole_number("Guard", "max_points", max_points, least=2),
-        detectors=detector_objects(detectors),
+        detectors=detector_objects(detectors, through_time=bool(through_time)),
         detail=detail,
         run_dir=None if run_dir is None else Path(run_dir),
         clip=clip_argument(clip),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import checkpoint
 
 from gradguard.detect import Profile
 from gradguard.gates import gates_of
@@ -71,7 +70,8 @@ def through_time(
         if not called:
             raise ValueError(
                 f"through_time needs loss_fn to call the recurrent modules with gradients on, but none of "
-                f"{', '.join(n or '(root)' for n in ears)} was. Is its forward called directly, or under no_grad?"
+                f"{', '.join(n or '(root)' for n in ears)} was. Is its forward called directly, under no_grad, or in a "
+                "checkpoint with use_reentrant=True, which is?"
             )
         raise ValueError(
             f"through_time needs a loss that depends on the recurrent modules, but no gradient came to "
@@ -108,7 +108,7 @@ def _listen(model: nn.Module, batch: Any, loss_fn: Callable[[Any, Any], Tensor],
     for ear in ears.values():
         ear.on()
     try:
-        with torch.random.fork_rng(devices), torch.inference_mode(mode=False), torch.enable_grad(), _plainly():
+        with torch.random.fork_rng(devices), torch.inference_mode(mode=False), torch.enable_grad(), _uncompiled():
             loss = loss_fn(model, batch)
             if not isinstance(loss, Tensor):
                 raise TypeError(f"through_time needs loss_fn to give a tensor, got {type(loss).__name__}.")
@@ -128,27 +128,11 @@ def _bounded(model: nn.Module) -> list[tuple[Tensor, Tensor]]:
     return [(p.data, p.detach().clone()) for module in modules for p in module.parameters(recurse=False)]
 
 
-@contextmanager
-def _plainly() -> Iterator[None]:
-    """Run a model as it is: uncompiled, and without reentrant checkpoints, which have no gradients of their own."""
-    stance: Any = getattr(torch.compiler, "set_stance", None)
-    uncompiled: AbstractContextManager[Any] = nullcontext() if stance is None else stance("force_eager")
-    reentrant = checkpoint.CheckpointFunction
-    checkpoint.CheckpointFunction = _Unwrapped  # type: ignore[misc, assignment]  # for so long
-    try:
-        with uncompiled:
-            yield
-    finally:
-        checkpoint.CheckpointFunction = reentrant  # type: ignore[misc]  # as it was
-
-
-class _Unwrapped:
-    """What stands in for a reentrant checkpoint."""
-
-    @staticmethod
-    def apply(function: Callable[..., Any], preserve_rng_state: bool, *args: Any) -> Any:
-        """Call the function."""
-        return function(*args)
+def _uncompiled() -> AbstractContextManager[Any]:
+    """Run a compiled model as it was before."""
+    stance: Any = torch.compiler.set_stance
+    uncompiled: AbstractContextManager[Any] = stance("force_eager")
+    return uncompiled
 
 
 def _profiles_of(name: str, ear: Ear) -> list[Profile]:
