@@ -10,6 +10,7 @@ import pytest
 import torch
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor, nn
+from torch.multiprocessing import ProcessRaisedException
 from torch.utils.data import DataLoader, TensorDataset
 
 from gradguard import init
@@ -20,6 +21,7 @@ from gradguard.record import read
 from tests.guard.recurrent import FEATURES, Reader, T
 from tests.lightning import readers
 from tests.lightning.loops import Plain, trainer, weights
+from tests.lightning.workers import Report, started
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*smaller than the logging interval")
 
@@ -183,6 +185,38 @@ def test_a_mistake_is_said_where_it_was_typed() -> None:
         ThroughTimeMonitor(sample_every_n_steps=0)
     with pytest.raises(TypeError, match="needs through_time to be True, False"):
         GradGuard(through_time="yes")
+
+
+class OneExplodes(Reading):
+    """The state of a quiet sequence is unstable; a loud one saturates it. The second process reads quiet ones."""
+
+    def __init__(self) -> None:
+        rnn = nn.RNN(FEATURES, 6)
+        with torch.no_grad():
+            rnn.weight_hh_l0.copy_(1.5 * torch.eye(6))
+            rnn.bias_hh_l0.zero_()
+            rnn.bias_ih_l0.zero_()
+        super().__init__(rnn, lr=0.0)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        return self.loss((batch[0] * (1e-9 if self.global_rank else 99.0), batch[1]))
+
+
+def strict_run(folder: Path) -> None:
+    guard = GradGuard(every_n_steps=2, strict=True, summary=False, record=False, through_time=True)
+    callbacks = [guard, Report(folder)]
+    trainer(callbacks, strategy="ddp", devices=2, default_root_dir=folder).fit(OneExplodes(), sequences())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_where_one_process_sees_it_explode_all_stop(tmp_path: Path) -> None:
+    with pytest.raises(ProcessRaisedException, match="stopped by a critical finding"):
+        started(strict_run, tmp_path)
+    ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    assert ranks[0]["exception"].endswith("It is of another process's batch.")
+    assert "[critical] exploding_time in net.rnn.l0" in ranks[1]["exception"]
+    assert ranks[0]["steps"] == ranks[1]["steps"] == {"optimizer": 2}
 
 
 YAML = """

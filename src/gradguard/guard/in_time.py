@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, final
@@ -56,7 +57,7 @@ class TimeWatch:
         self.ears = {name: Ear(module) for name, module in modules.items()}
         self.states = StateWatch()
         self.at_end: dict[str, bool] = {}  # whether the loss touched a module at the ends alone, as last read
-        self.silent: dict[str, int] = {}
+        self.silent: dict[str, float] = {}  # sampled steps without a word of a module
         self.refused: dict[str, str] = {}
         self.is_on = False
 
@@ -105,18 +106,15 @@ class TimeWatch:
 
         call = first_touched(ear.calls)
         if call is None:
-            self._count_silence(name, self._reason(ear))
-            return []
-        self.silent[name] = -SILENT  # it has been heard: a step without it is no fault
+            return self._count_silence(name, self._reason(ear))
         try:
             found = look(name, call, Brief(ROWS, self.at_end.get(name)))
-        except Refused as why:
-            return self._refuse(name, str(why))
+        except (Refused, RuntimeError) as error:  # out of memory, say: the run goes on without being looked at
+            return self._refuse(name, str(error))
         if len(found[0].numbers["sequences"]) < 2:
-            return self._refuse(
-                name,
-                "it is called for one step at a time. Pass its states to gradguard.probe.watch_state in your loop",
-            )
+            why = "it is called for one step at a time. Pass its states to gradguard.probe.watch_state in your loop"
+            return self._count_silence(name, why)
+        self.silent[name] = -math.inf  # it has been seen: a step without it is no fault
         return found
 
     def _reason(self, ear: Ear) -> str:
@@ -128,7 +126,7 @@ class TimeWatch:
             why += ", or it is part of a compiled graph: see gradguard.probe.through_time, which runs it uncompiled"
         return why
 
-    def _count_silence(self, name: str, why: str) -> None:
+    def _count_silence(self, name: str, why: str) -> list[Look]:
         self.silent[name] = self.silent.get(name, 0) + (name not in self.refused)
         if self.silent[name] == SILENT:
             warnings.warn(
@@ -136,6 +134,7 @@ class TimeWatch:
                 GradGuardWarning,
                 stacklevel=2,
             )
+        return []
 
     def _refuse(self, name: str, why: str) -> list[Look]:
         if name not in self.refused:

@@ -53,6 +53,7 @@ class Session:
         self.losses: list[Tensor] = []  # of several optimizers, until it is known whose step they belong to
         self.measured_at: dict[str, int] = {}
         self.critical: Finding | None = None  # to be raised once the batch is over
+        self.elsewhere = False  # or raised by another process
         self.story = ""
         self.guard = Guard(
             trainer.model,
@@ -169,10 +170,13 @@ class Session:
         for finding in (event.finding for event in flush.events):
             if self.settings.strict and finding.severity is Severity.CRITICAL and finding.active:
                 self.critical = self.critical or finding
+        if self.settings.strict and self.settings.through_time and self.trainer.world_size > 1:
+            # What is seen through time is of this process's own batch: all have to stop where one does.
+            self.elsewhere |= self.trainer.strategy.reduce_boolean_decision(self.critical is not None, all=False)
 
     def _stop_if_critical(self) -> None:
         finding, self.critical = self.critical, None
-        if finding is None:
+        if finding is None and not self.elsewhere:
             return
         saved = ""
         if not self.trainer.fast_dev_run:
@@ -180,7 +184,8 @@ class Session:
             path = Path(_checkpoint_folder(self.trainer)) / name
             self.trainer.save_checkpoint(path)
             saved = f" A checkpoint was saved to {path}."
-        raise CriticalFindingError(f"Training was stopped by a critical finding (strict=True).{saved}\n{finding}")
+        what = "It is of another process's batch." if finding is None else str(finding)
+        raise CriticalFindingError(f"Training was stopped by a critical finding (strict=True).{saved}\n{what}")
 
     def end(self, exception: BaseException | None = None) -> None:
         """Look at the last steps, write the summary, and let go of the optimizers."""
@@ -188,7 +193,7 @@ class Session:
             return
         if exception is None:
             self.guard.flush()
-            failure = "" if self.critical is None else CriticalFindingError.__name__
+            failure = CriticalFindingError.__name__ if self.critical is not None or self.elsewhere else ""
         else:
             failure = type(exception).__name__
         self.guard.close(f"failed: {failure}" if failure else "finished", together=exception is None)

@@ -22,6 +22,7 @@ from gradguard.nn.gru import GRURecurrence
 from gradguard.nn.kernels import KERNELS
 from gradguard.nn.kernels.base import Layer, Noise, Outcome
 from gradguard.nn.kernels.eager import AbstractEager
+from gradguard.nn.listening import Pass
 from gradguard.nn.lstm import LSTMRecurrence
 from gradguard.nn.order import order_of
 from gradguard.nn.recurrence import AbstractRecurrence, wide
@@ -68,7 +69,7 @@ def recall_ours(call: CallOfOurs) -> list[Recalled]:
     """Run each layer of one of our modules forward once more, with the masks that it had."""
     directions, found = 2 if call.module.bidirectional else 1, []
     for one in call.passes:
-        layer = one.layer()
+        layer = one._replace(params=_there(one, call.module)).layer()
         kernel = _kernel(layer)
         with without_autocast(layer.x.device.type):
             found.append(Recalled(_name(one.number, directions), kernel, kernel.forward(save=True), one.turned))
@@ -172,6 +173,15 @@ def _recurrence(module: Any) -> AbstractRecurrence:
     if isinstance(module, nn.LSTM):
         return LSTMRecurrence()
     return GRURecurrence() if isinstance(module, nn.GRU) else RNNRecurrence(nonlinearity=module.nonlinearity)
+
+
+def _there(one: Pass, module: Any) -> dict[str, Tensor]:
+    """The parameters of a pass; those that FSDP2 has taken back since are gathered once more."""
+    found = dict(one.params)
+    for name, full in module._layers[one.number].items():
+        if found[name].numel() and not found[name].untyped_storage().size():
+            found[name] = getattr(module, full).full_tensor()
+    return found
 
 
 def _params(call: CallOfTorch, names: Sequence[str], dtype: torch.dtype) -> dict[str, Tensor]:
