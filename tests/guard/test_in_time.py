@@ -136,6 +136,20 @@ def test_of_accumulation_the_first_backward_pass_counts() -> None:
     assert guard.history["memory/rnn.l0/0"].last[0] == pytest.approx(float(expected.memory[0]), rel=1e-5)
 
 
+@pytest.mark.parametrize("kind", [Reader, lambda: Reader(gnn.GRU(FEATURES, UNITS))])
+def test_a_probes_own_call_is_none_of_the_loops(kind: Callable[[], nn.Module]) -> None:
+    model, (own, other) = made(kind), batches(2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    guard = Guard(model, optimizer, through_time=True)
+    (expected,) = through_time(model, own, loss_of)
+    through_time(model, other, loss_of)
+    probe.gates(model.rnn, other[0])
+    loss_of(model, own).backward()
+    through_time(model, other, loss_of)
+    optimizer.step()
+    assert guard.history["memory/rnn.l0/0"].last.tolist() == pytest.approx([float(expected.memory[0])], rel=1e-5)
+
+
 def test_norms_are_those_of_the_loss_whatever_its_scale() -> None:
     norms = []
     for scaler in (None, torch.amp.GradScaler("cpu", init_scale=2.0**10)):

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from gradguard.detect import GateStatistics
-from gradguard.probe.hearing import CallOfTorch, Ear, is_recurrent
+from gradguard.probe.calls import CallOfTorch
+from gradguard.probe.hearing import Ear, alone, is_recurrent
 
 BINS = 20
 CANDIDATES = frozenset({"g", "n", "h"})  # between -1 and 1, by a tanh; the gates proper lie between 0 and 1
@@ -90,9 +91,10 @@ def _called(module: Any, input: Any, hx: Any) -> Any:
 
     ear, saved = Ear(module), Saved([module], parameters=False)
     devices = list({p.device for p in module.parameters() if p.device.type == "cuda"})
-    ear.on(wants_gradients=False)
+    with alone():
+        ear.on(wants_gradients=False)
     try:
-        with torch.random.fork_rng(devices):
+        with torch.random.fork_rng(devices), alone():
             module(input, hx)
     finally:
         ear.off()

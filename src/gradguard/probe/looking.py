@@ -15,8 +15,8 @@ from torch import Tensor
 from gradguard.detect import Profile
 from gradguard.functional import decay
 from gradguard.gates import gates_of
+from gradguard.probe.calls import Call
 from gradguard.probe.gates import is_gated, statistics_of, values_of
-from gradguard.probe.hearing import Call
 from gradguard.probe.replay import EVERYTHING, Replayed, Wanted, replay
 
 SATURATED = 1.8184464592320668  # where the slope of a tanh is a tenth

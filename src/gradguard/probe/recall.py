@@ -28,7 +28,7 @@ from gradguard.nn.order import order_of
 from gradguard.nn.recurrence import AbstractRecurrence, wide
 from gradguard.nn.rnn import RNNRecurrence
 from gradguard.nn.sequence import Form, rows_of
-from gradguard.probe.hearing import CallOfOurs, CallOfTorch, tensors_of
+from gradguard.probe.calls import CallOfOurs, CallOfTorch, tensors_of
 
 
 class Refused(Exception):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gradguard.nn.doors.call import without_autocast
 from gradguard.nn.kernels.witness import Witness
-from gradguard.probe.hearing import Call, CallOfOurs, CallOfTorch
+from gradguard.probe.calls import Call, CallOfOurs, CallOfTorch
 from gradguard.probe.lags import Lags, lags_of
 from gradguard.probe.recall import Recalled, Refused, recall_ours, recall_torch, rows_like
 

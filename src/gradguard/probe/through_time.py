@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from gradguard.detect import Profile
 from gradguard.gates import gates_of
 from gradguard.names import WRAPPERS_OF_MODULE, named_modules
-from gradguard.probe.hearing import Call, Ear, is_recurrent
+from gradguard.probe.calls import Call
+from gradguard.probe.hearing import Ear, alone, is_recurrent
 
 
 def through_time(
@@ -59,7 +60,8 @@ def through_time(
     ears = {name: Ear(module) for name, module in chosen("through_time", {"": model}, modules).items()}
     saved, bounded = Saved([model], parameters=False), _bounded(model)
     try:
-        _listen(model, batch, loss_fn, ears)
+        with alone():
+            _listen(model, batch, loss_fn, ears)
         found = [profile for name, ear in ears.items() for profile in _profiles_of(name, ear)]
     finally:
         saved.restore()

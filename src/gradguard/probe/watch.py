@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gradguard.detect import Profile
-from gradguard.probe.hearing import MOST
+from gradguard.probe.hearing import MOST, is_alone
 from gradguard.probe.steps import Pass
 
 if TYPE_CHECKING:
@@ -64,7 +64,12 @@ def watch_state(state: Tensor | tuple[Tensor, ...] | list[Tensor], t: int, *, na
     >>> profile.layer, len(profile.c), profile.horizon < 50
     ('state', 50, True)
     """
-    if torch.compiler.is_compiling() or not _active or torch._C._functorch.peek_interpreter_stack() is not None:
+    if (
+        torch.compiler.is_compiling()
+        or not _active
+        or is_alone()
+        or torch._C._functorch.peek_interpreter_stack() is not None
+    ):
         return
     states = _states_of(state, t, name)
     for watch in tuple(_active):

@@ -1,0 +1,142 @@
+"""Calls of recurrent modules, as they are remembered of a training step: what went in, and the gradients that came.
+
+Nothing is computed here and nothing is changed: references are held, and hooks note the gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, final
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import get_gradient_edge
+from torch.nn.utils.rnn import PackedSequence
+
+from gradguard.functional import version
+
+
+@final
+class Incoming:
+    """The gradients that come to some tensors, summed up where they come more than once.
+
+    Attributes:
+        edges: where they are made, whatever is written over them afterwards.
+        found: for each tensor, what came so far; None for nothing.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self.edges = [get_gradient_edge(t) for t in tensors if t.requires_grad]
+        self.found: list[Tensor | None] = [None] * len(tensors)
+        self._handles = [t.register_hook(partial(self._take, i)) for i, t in enumerate(tensors) if t.requires_grad]
+
+    def _take(self, i: int, grad: Tensor | None) -> None:
+        if grad is None or torch._C._functorch.is_legacy_batchedtensor(grad):  # of a custom function; of many at once
+            return
+        grad = grad.detach() if grad.requires_grad else grad  # a view that autograd knows nothing of may be changed
+        before = self.found[i]
+        self.found[i] = grad if before is None else before + grad
+
+    @property
+    def touched(self) -> bool:
+        """Whether anything came."""
+        return any(grad is not None for grad in self.found)
+
+    def close(self) -> None:
+        """Hear no more."""
+        for handle in self._handles:
+            handle.remove()
+
+
+class Call:
+    """One call of a recurrent module.
+
+    Attributes:
+        module: that was called.
+        given: tensors that it took, and how often each had been changed in place by then.
+        states: states before the first step that have no history: zeros, or what was carried on without one.
+        incoming: gradients of what it gave: of the output and the final states; of one of ours, for each pass, of its
+            sequences and its final states.
+    """
+
+    def __init__(self, module: Any, given: Iterable[Tensor], made: Sequence[Tensor]) -> None:
+        self.module = module
+        self.given = [(t, version(t)) for t in given]
+        self.states: list[Tensor] = []
+        self.incoming = [Incoming(made)] if made else []
+
+    @property
+    def is_touched(self) -> bool:
+        """Whether a gradient came to anything that it gave."""
+        return any(one.touched for one in self.incoming)
+
+    @property
+    def is_as_it_was(self) -> bool:
+        """Whether nothing that it took was changed since."""
+        return all(version(t) == before for t, before in self.given)
+
+
+@final
+class CallOfTorch(Call):
+    """A call of ``nn.RNN``, ``nn.GRU`` or ``nn.LSTM``: what went in, what came out, and nothing of what was between.
+
+    Attributes:
+        input: as it was given.
+        hx: states as they were given, or None.
+        training: whether the module was.
+        generator: state of the CPU's random numbers before the call, where dropout between layers was drawn from it.
+        computed: weights that are no parameters, as they were in the call; those that are missing are computed anew.
+    """
+
+    def __init__(
+        self,
+        module: Any,
+        given: tuple[Any, ...],
+        result: Any,
+        generator: Tensor | None,
+        computed: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self.input, self.hx = given
+        made = tensors_of(result)
+        super().__init__(module, [*tensors_of(self.input), *tensors_of(self.hx)], made)
+        self.states = [t for t in tensors_of(self.hx) if not t.requires_grad]
+        self.training, self.generator, self.computed = bool(module.training), generator, computed or {}
+        self._made = (made[0], version(made[0])) if made else None
+
+    @property
+    def output(self) -> Tensor | None:
+        """What came out of the last layer, the data of a packed sequence; None where it is not as it came out."""
+        return self._made[0] if self._made is not None and version(self._made[0]) == self._made[1] else None
+
+
+@final
+class CallOfOurs(Call):
+    """A call of a module of ``gradguard.nn``, which tells of each layer's pass by itself.
+
+    Attributes:
+        passes: of its layers and directions, in the order of ``h_n``.
+    """
+
+    def __init__(self, module: Any, first: Any) -> None:
+        super().__init__(module, (), ())
+        self.passes: list[Any] = []
+        self.add(first)
+
+    def add(self, one: Any) -> None:
+        """Take the next pass in."""
+        self.passes.append(one)
+        self.given += [(t, version(t)) for t in (one.x, *one.states)]
+        self.states += [t for t in one.states if not t.requires_grad]
+        self.incoming.append(Incoming([*one.sequences, *one.finals]))
+
+
+def tensors_of(value: Any) -> list[Tensor]:
+    """Give the tensors in what a recurrent module takes and gives."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, PackedSequence):
+        return [value.data]
+    if isinstance(value, Mapping):
+        value = tuple(value.values())
+    return [t for item in value for t in tensors_of(item)] if isinstance(value, list | tuple) else []
