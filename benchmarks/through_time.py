@@ -1,8 +1,8 @@
 """Looking through time: what a look costs, what it adds to training, and what it finds on tasks of known outcome.
 
 Cost: one look (what a sampled step adds: the replay of the recurrent layers, alone) over one forward and backward pass
-of the same layers, in turns; once with the loss on the last step, once on all steps, where the gradient at the ends is
-followed alone in place of the total. The share of training is the look's, every 200 steps.
+of the same layers, in turns; once with the loss on the last step, once on all steps. The share of training is the
+look's, every 200 steps.
 
 Findings: the adding problem (Hochreiter and Schmidhuber 1997) at T = 200, which a plain RNN fails and an LSTM with
 chrono's biases solves; the same LSTM with torch's biases and with a forget bias of 1, which sit on a plateau for a
@@ -31,7 +31,7 @@ from gradguard.detect import Severity, Symptom
 from gradguard.guard.in_time import ROWS
 from gradguard.probe import ThroughTime
 from gradguard.probe.hearing import Ear
-from gradguard.probe.looking import Brief, look
+from gradguard.probe.looking import look
 
 SHAPES = [(200, 16, 64, 64), (100, 32, 128, 256), (100, 64, 512, 512), (784, 32, 1, 128)]
 KINDS: dict[str, Callable[..., nn.Module]] = {
@@ -66,7 +66,7 @@ def contenders(kind: Callable[..., nn.Module], shape: tuple[int, ...]) -> dict[s
 
     def looked(*, everywhere: bool) -> float:
         start = perf_counter()
-        look("", calls[everywhere], Brief(ROWS, at_end=not everywhere))
+        look("", calls[everywhere], ROWS)
         return perf_counter() - start
 
     return {

@@ -124,10 +124,10 @@ def test_copies_and_pickles_of_a_model_that_is_listened_to_are_on_their_own(name
     assert guard.history["through_time/rnn.l0/length"].last.tolist() == [30]
 
 
-def test_of_accumulation_the_first_backward_pass_counts() -> None:
+def test_of_accumulation_the_last_backward_pass_counts() -> None:
     data = batches(2)
     first = made(Reader)
-    (expected,) = through_time(first, data[0], loss_of)
+    (expected,) = through_time(first, data[1], loss_of)
     optimizer = torch.optim.SGD(first.parameters(), lr=0.1)
     guard = Guard(first, optimizer, through_time=True)
     for batch in data:

@@ -107,8 +107,7 @@ def _share_before_end(found: Found) -> float:
 
 def _expected(layer: Layer, found: Found, is_at_end: bool) -> Expected:
     parts = [grad.chunk(len(layer.gates), dim=1) for grad in found.sums]
-    carrier = found.c or found.h
-    sizes = _squares(layer, carrier if is_at_end else _from_ends_alone(layer, found))
+    sizes = _squares(layer, _from_ends_alone(layer, found))
     memory, sequences = [], []
     for lag in range(max(found.ends) + 1):
         at = [own[end - lag] for own, end in zip(sizes, found.ends, strict=True) if end >= lag]

@@ -111,9 +111,9 @@ def test_another_one_who_listens_goes_on(kind: Any) -> None:
     through_time(module, batch(), loss_of)
     loss_of(module, batch()).backward()
     ear.off()
-    assert [call.is_touched for call in ear.calls] == [True, True]
+    assert [call.is_touched for call in ear.calls] == [True], "a probe's own call is none of the loop's"
     loss_of(module, batch()).backward()
-    assert len(ear.calls) == 2
+    assert len(ear.calls) == 1
 
 
 def test_copies_hear_nothing() -> None:
@@ -121,6 +121,6 @@ def test_copies_hear_nothing() -> None:
     ear = Ear(module)
     ear.on()
     copy.deepcopy(module)(batch())
-    assert ear.calls == []
+    assert not ear.calls
     ear.off()
     assert "listeners" not in vars(module)

@@ -31,7 +31,7 @@ def test_a_truncated_window_is_named_and_is_no_decay(first: int, is_detached_whe
     assert profile.h.tolist() == pytest.approx([0] * 6 + [2**0.5 * 0.9**k for k in (3, 2, 1, 0)], rel=1e-12)
     assert profile.memory.tolist() == pytest.approx([0.9**k for k in range(4)], rel=1e-12)
     assert (profile.length, profile.horizon) == (4, float("inf"))
-    assert f"cut off before step {first + 6}" in str(profile)
+    assert f"begins at step {first + 6} with a state without history" in str(profile)
 
 
 def test_the_window_is_the_last_one_where_a_loss_came_before_the_cut_too() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from gradguard.functional import Decay
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GateStatistics:
     """One gate of one layer in one direction, over all steps of all sequences.
 
@@ -46,8 +46,10 @@ class GateStatistics:
             f"saturated {self.saturated:.1%} (shut {float(self.shut.mean()):.1%}, open {float(self.open.mean()):.1%})"
         )
 
+    __repr__ = __str__
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Profile:
     r"""What became of the gradient on its way back through time, in one layer and direction.
 
@@ -65,12 +67,14 @@ class Profile:
         sequences: [L], how many are long enough for a lag.
         decay: rate, fit, horizon and growth of ``memory``.
         length: steps of a sequence up to its end, on average.
-        is_at_end: whether the loss touches the module at the ends alone; otherwise ``memory`` is of a pass of its own.
+        is_at_end: whether the loss touches the module at the ends of the sequences alone.
         truncated: first step of the window where what went before was cut off (a state that was carried on without its
             history): 0, or where ``watch_state`` saw it; None where nothing was.
         opened: how open each gate was.
         keeps: letter of the gate that keeps the state where it is open, if one does.
         saturated_cells: share of all entries of c beyond which a tanh is saturated, |c| > 1.82; NaN without a c.
+        is_total: whether ``memory`` is of the total gradient, in which a loss at other steps has its share, as it is of
+            a loop of one's own.
     """
 
     layer: str
@@ -86,6 +90,7 @@ class Profile:
     opened: tuple[GateStatistics, ...] = ()
     keeps: str | None = None
     saturated_cells: float = math.nan
+    is_total: bool = False
 
     @property
     def horizon(self) -> float:
@@ -98,18 +103,20 @@ class Profile:
         return min(1.0, self.horizon / self.length) if self.length else math.nan
 
     def left_at(self, lag: int) -> float:
-        """Share of the largest gradient that is left at a lag; NaN beyond the sequence."""
-        if not 0 <= lag < len(self.memory) or not self.memory.max() > 0:
+        """Share that is left at a lag of the largest gradient up to there; NaN beyond the sequence."""
+        if not 0 <= lag < len(self.memory) or not self.memory[: lag + 1].max() > 0:
             return math.nan
-        return float(self.memory[lag] / self.memory.max())
+        return float(self.memory[lag] / self.memory[: lag + 1].max())
 
     def __str__(self) -> str:
         rate, fit, horizon, growth = self.decay
         known = "" if math.isnan(rate) else f", {rate:+.3g} per step in the logarithm (fit {fit:.2f})"
         ends = "beyond the sequence" if math.isinf(horizon) else f"{horizon:.1f} steps"
         grown = f", grows {growth:.3g}-fold" if growth > 10 else ""
-        cut = "" if self.truncated is None else f", cut off before step {self.truncated}"
+        cut = "" if self.truncated is None else f", begins at step {self.truncated} with a state without history"
         return f"{self.layer}: length {self.length:.0f}, horizon {ends}{known}{grown}{cut}"
+
+    __repr__ = __str__
 
 
 @dataclass(frozen=True)

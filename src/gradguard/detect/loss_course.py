@@ -70,7 +70,7 @@ class LossCourse:
 
     def state_dict(self) -> dict[str, Any]:
         """Give all of it."""
-        return dict(vars(self))
+        return {**vars(self), "means": list(self.means)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take it over."""

@@ -43,7 +43,8 @@ class SaturatedGates(AbstractDetector):
       how long memories are made, by ``init.chrono_`` among others;
     - the output gate is shut.
 
-    What it can't see: single dead units among many that live; gates of cells of your own.
+    What it can't see: single dead units among many that live; input gates that are shut, and the update gate of a GRU
+    that is always open: ``init.chrono_`` makes both; gates of cells of your own.
 
     Args:
         units: share of the units, in (0, 1].

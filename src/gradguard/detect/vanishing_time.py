@@ -10,6 +10,7 @@ from gradguard.detect.finding import Severity
 from gradguard.detect.in_time import Profile
 from gradguard.detect.symptom import Symptom
 from gradguard.detect.time import AbstractTimeDetector, Evidence, evidence_of
+from gradguard.functional.decay import LEFT
 
 RECENT = 8  # samples over which a profile is seen to open
 
@@ -21,20 +22,20 @@ class VanishingTime(AbstractTimeDetector):
     A gradient that fades is no fault by itself: a task that needs the last steps alone is learnt with it, and most
     healthy LSTMs begin like that. So a short horizon (the lag from which on 1 % is left) is not enough.
 
-    Rule, where the user says how far back the task reaches (``ThroughTime(lag=...)``): less than 1 % of the largest
-    gradient is left at that lag, in every layer of the module, and the loss has not been learnt (it is not below a
-    tenth of its start, nor below half of what it was at steps 100 to 200). Critical where it does not fall any more
-    either: the last third of the run is less than 5 % below the third before it.
+    Rule: the gradient does not reach; the loss has not been learnt (it is not below a tenth of its start, nor below
+    half of what it was at steps 100 to 200) and does not fall (the last third of the run is less than 5 % below both
+    thirds before it), after ``min_steps`` steps; and the profile does not open: it does where, over the last 8 samples,
+    what is left in the middle of the sequence has risen in rank order (Spearman's 0.7) and at least threefold, as in an
+    LSTM that will solve its task. Then a warning; info where no loss is recorded, since nobody can say.
 
-    Rule otherwise: the horizon of every layer is below ``share`` of the sequence; the loss touches the module at the
-    ends of the sequences alone (with a loss at every step, what is near may be all there is to learn); the loss has
-    not been learnt and does not fall, after ``min_steps`` steps; and the profile does not open: it does where, over
-    the last 8 samples, what is left in the middle of the sequence has risen in rank order (Spearman's 0.7) and at
-    least threefold, as in an LSTM that will solve its task. Then a warning. Where no loss is recorded nothing can be
-    said about it: info.
+    It does not reach where the user says how far back the task goes (``ThroughTime(lag=...)``) and, in every layer of
+    the module, less than 1 % of the largest gradient up to there is left, or the sequences are shorter. Otherwise,
+    where the horizon of every layer is below ``share`` of the sequence and the loss touches the module at the ends of
+    the sequences alone: with a loss at every step, what is near may be all there is to learn.
 
-    What it can't see: a task that needs no more than the horizon and whose loss has come to rest on noise looks the
-    same: give the lag. Memory that goes round the layer, such as attention.
+    What it can't see: a task that needs no more than the horizon, and whose loss has come to rest on noise, looks the
+    same. A loss that fell by much because the mean of its target was far off. Memory that goes round the layer, such as
+    attention. Without a lag, sequences of fewer than a hundred steps, a tenth of which most cells keep.
 
     Args:
         share: of the sequence's length, below which a horizon is short, in (0, 1).
@@ -60,23 +61,19 @@ class VanishingTime(AbstractTimeDetector):
         longest = max(profiles, key=lambda p: p.share)
         middle = max(p.left_at(int(p.length) // 2) for p in profiles)
         self.middles[module] = (*self.middles.get(module, ()), middle)[-RECENT:]
-        course, is_known = self.course, self.course.steps >= self.min_steps
-        if course.steps and course.has_learnt:
-            return None
-        left = math.nan
+        course, left = self.course, math.nan
         if lag is not None:
             there = [share for p in profiles if not math.isnan(share := p.left_at(lag))]
-            if not there or max(there) >= 0.01:
-                return None
-            left = max(there)
-            severity = Severity.CRITICAL if is_known and not course.falls else Severity.WARNING
+            left = max(there, default=0.0)  # sequences, or windows of them, that are shorter: nothing gets there
+            reaches = left >= LEFT
         else:
-            if longest.share >= self.share or not all(p.is_at_end for p in profiles):
-                return None
-            is_on = (spell := self.persistence.spell(module)) is not None and spell.active
-            if course.steps and (not is_known or course.falls or (not is_on and opens(self.middles[module]))):
-                return None
-            severity = Severity.WARNING if course.steps else Severity.INFO
+            reaches = longest.share >= self.share or not all(p.is_at_end for p in profiles)
+        is_on = (spell := self.persistence.spell(module)) is not None and spell.active
+        opening = not is_on and opens(self.middles[module])
+        is_judged = not course.steps or course.steps >= self.min_steps
+        if reaches or not is_judged or (course.steps and (course.has_learnt or course.falls or opening)):
+            return None
+        severity = Severity.WARNING if course.steps else Severity.INFO
         return evidence_of(longest, [p.layer for p in profiles], severity, lag, left, course)
 
     def explain(self, evidence: Evidence) -> tuple[Mapping[str, object], str]:
@@ -91,15 +88,20 @@ class VanishingTime(AbstractTimeDetector):
             numbers |= {"loss at the start": evidence.start, "loss now": evidence.level}
         if evidence.lag is not None:
             numbers |= {"lag of the task": evidence.lag, "left at that lag": evidence.left}
-            need = f"the task reaches {evidence.lag} steps back, where {evidence.left:.1e} of the gradient is left"
+            where = (
+                f"where {evidence.left:.1e} of the gradient is left"
+                if evidence.lag < evidence.length
+                else "beyond that"
+            )
+            need = f"the task reaches {evidence.lag} steps back, {where}"
         elif math.isnan(evidence.start):
             need = "no loss is recorded, so that nobody can say whether the task needs more"
         else:
-            need = f"and the loss rests at {evidence.level:.3g}"
-        return numbers, (
-            f"After {evidence.horizon:.3g} of {evidence.length:.0f} steps back, less than 1 % of the gradient is left: "
-            f"what lies before that can't be learnt; {need}."
-        )
+            need = f"and the loss rests at {evidence.level:.3g}, on noise or on what is not learnt"
+        ends = f"The sequences have {evidence.length:.0f} steps"
+        if not math.isinf(evidence.horizon):
+            ends = f"After {evidence.horizon:.3g} of {evidence.length:.0f} steps back, 1 % of the gradient is left"
+        return numbers, f"{ends}: what lies before that can't be learnt; {need}."
 
 
 def opens(middles: Sequence[float]) -> bool:

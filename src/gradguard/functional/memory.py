@@ -30,7 +30,9 @@ def in_memory_order(tensor: Tensor) -> Tensor:
 
 
 def version(tensor: Tensor) -> int:
-    """Count how often a tensor was changed in place; of a DTensor, its shard. Host sync: none.
+    """Count how often a tensor was changed in place; of a DTensor, its shard; 0 of an inference tensor.
+
+    Host sync: none.
 
     >>> import torch
     >>> grad = torch.zeros(2)
@@ -38,4 +40,5 @@ def version(tensor: Tensor) -> int:
     >>> version(grad.add_(1)) - before
     1
     """
-    return int(getattr(tensor, "_local_tensor", tensor)._version)
+    inner = getattr(tensor, "_local_tensor", tensor)
+    return 0 if inner.is_inference() else int(inner._version)

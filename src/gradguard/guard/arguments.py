@@ -14,7 +14,7 @@ from gradguard.clip import AbstractRescaler, check_patterns
 from gradguard.detect import AbstractDetector, default_detectors
 from gradguard.errors import GradGuardWarning
 from gradguard.guard.hooks import innermost
-from gradguard.guard.in_time import TimeWatch, has_cells_alone, is_compiled
+from gradguard.guard.in_time import TimeWatch, has_cells_alone, is_compiled, owns_cells
 from gradguard.guard.track import Track
 from gradguard.guard.treatment import Treatment
 from gradguard.names import known_parameters
@@ -121,6 +121,15 @@ def time_watches(
         own = {path: one for path, one in modules.items() if any(id(p) in ids for p in one.parameters())}
         modules = {path: one for path, one in modules.items() if path not in own}
         found[name] = TimeWatch(settings, own, compiled=compiled, cells=cells)
+    first = next((name for name, optimizer in optimizers.items() if owns_cells(optimizer, models)), next(iter(found)))
+    for name, watch in found.items():  # a loop of one's own is looked at once
+        watch.states = watch.states if name == first else None
+    if modules:
+        warnings.warn(
+            f"Not looked at through time: {', '.join(p or 'the model' for p in modules)}, which no optimizer trains.",
+            GradGuardWarning,
+            stacklevel=3,
+        )
     return found
 
 

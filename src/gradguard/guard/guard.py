@@ -49,8 +49,8 @@ class Guard:
     Args:
         model: the model, wrapped or not; or several by name, ``{"generator": g, "discriminator": d}``.
         optimizer: its optimizer, or several, in a list or by name. Wrappers of Accelerate and Fabric are taken off.
-        every_n_steps: steps between two flushes, >= 1. In between nothing is read on the host; at each flush what was
-            measured comes over in one transfer and is judged, and the step's update and weight norms are sampled.
+        every_n_steps: steps between two flushes, >= 1. In between nothing is read on the host; at each one what was
+            measured comes over at once and is judged, and the step's update and weight norms are sampled.
         norm_type: p of the gradient norms, > 0 or ``inf``.
         detectors: what to look for, of which each optimizer gets copies; ``detect.default_detectors()`` by default.
         scaler: the ``GradScaler`` of an fp16 loop. Needed to count overflow steps of optimizers that are not fused
@@ -58,8 +58,8 @@ class Guard:
         max_points: most points that ``history`` keeps of a series.
         run_dir: folder for a run record (:func:`gradguard.record.read`); none by default. It must not hold another run.
             Of several processes, rank 0 writes.
-        reduce_losses: gives the mean over all processes of a vector of losses, for a history that is alike on all
-            ranks. Every flush takes all processes then, and what the guard says is as of the last one.
+        reduce_losses: gives the mean over all processes of a vector of losses, for a history alike on all ranks. Every
+            flush takes all processes then, and what the guard says is as of the last one.
         clip: a clipper from :mod:`gradguard.clip`, of which each optimizer gets a copy; or one by optimizer, by name.
         recover: :class:`gradguard.recover.Skip`, to leave out steps whose gradients are not finite.
         through_time: whether recurrent modules are looked into, or how: :class:`gradguard.probe.ThroughTime`.
@@ -199,9 +199,9 @@ class Guard:
         self._tracks.flush(together=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """Give everything that was measured and found, for a checkpoint: loads under ``weights_only=True``.
+        """Give everything for a checkpoint, from which a guard goes on bit for bit; loads under ``weights_only=True``.
 
-        A guard that loads it goes on bit for bit as this one would have. Host sync: one per device.
+        Host sync: one per device.
         """
         self.flush()
         return {"version": 1, "tracks": self._tracks.state_dict(), "journal": self._journal.state_dict()}
@@ -217,6 +217,7 @@ class Guard:
         Raises:
             ValueError, TypeError: it is no guard's, belongs to other optimizers, or to a newer GradGuard.
         """
+        self._check_open("load_state_dict")
         check_state(state)
         self._tracks.load_state_dict(state["tracks"])
         self._journal.load_state_dict(state["journal"])
@@ -242,8 +243,9 @@ class Guard:
             logger.exception("The last steps could not be judged.")  # the loop's own exception goes on
 
     def __repr__(self) -> str:
-        steps = ", ".join(f"{name}: {step} steps" for name, step in self.steps.items())
-        return f"Guard({steps}{', closed' if self.closed else ''})"
+        return (
+            f"Guard({', '.join(f'{n}: {s} steps' for n, s in self.steps.items())}{', closed' if self.closed else ''})"
+        )
 
     def _check_open(self, what: str) -> None:
         if self.closed:

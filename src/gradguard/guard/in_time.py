@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from gradguard.detect import InTime, Profile
 from gradguard.errors import GradGuardWarning
 from gradguard.gates import gates_of
 from gradguard.probe.hearing import Ear, is_recurrent
 from gradguard.probe.sampling import ThroughTime
-from gradguard.probe.through_time import first_touched
+from gradguard.probe.through_time import last_touched
 from gradguard.probe.watch import StateWatch
 
 if TYPE_CHECKING:
@@ -55,8 +56,9 @@ class TimeWatch:
     def __init__(self, settings: ThroughTime, modules: Mapping[str, nn.Module], *, compiled: bool, cells: bool) -> None:
         self.settings, self.compiled, self.cells = settings, compiled, cells
         self.ears = {name: Ear(module) for name, module in modules.items()}
-        self.states = StateWatch()
-        self.at_end: dict[str, bool] = {}  # whether the loss touched a module at the ends alone, as last read
+        self.states: StateWatch | None = StateWatch(
+            loss_at_end=settings.loss_at_end
+        )  # None where another optimizer's watches the loops
         self.silent: dict[str, float] = {}  # sampled steps without a word of a module
         self.refused: dict[str, str] = {}
         self.is_on = False
@@ -66,7 +68,8 @@ class TimeWatch:
         self.stop()
         if sampled:
             self.is_on = True
-            self.states.start()
+            if self.states is not None:
+                self.states.start()
             for name, ear in self.ears.items():
                 if name not in self.refused:
                     ear.on()
@@ -75,17 +78,18 @@ class TimeWatch:
         """Listen no more, and let go of what was heard."""
         if self.is_on:
             self.is_on = False
-            self.states.stop()
+            if self.states is not None:
+                self.states.forget()
             for ear in self.ears.values():
                 ear.off()
-                ear.calls = []
+                ear.calls.clear()
 
     def collect(self, row: int, scale: Tensor | None) -> Looked | None:
         """Replay what was heard. Host sync: none. Mutates: nothing."""
         if not self.is_on:
             return None
         found = {name: looks for name, ear in self.ears.items() if (looks := self._look(name, ear))}
-        for one in self.states.looks():
+        for one in self._looks_at_states():
             if len(one.numbers["total"]) > 1 or self._refuse(one.layer, "its window has one step: is it detached?"):
                 found.setdefault(one.layer, []).append(one)
         if self.cells and not found:
@@ -100,17 +104,24 @@ class TimeWatch:
                         one.numbers[key] = one.numbers[key] / scale
         return Looked(row, found) if found else None
 
+    def _looks_at_states(self) -> list[Look]:
+        try:
+            return [] if "watch_state" in self.refused or self.states is None else self.states.looks()
+        except Exception as error:
+            return self._refuse("watch_state", f"{type(error).__name__}: {error}")
+
     def _look(self, name: str, ear: Ear) -> list[Look]:
-        from gradguard.probe.looking import Brief, look
+        from gradguard.probe.looking import look
         from gradguard.probe.recall import Refused
 
-        call = first_touched(ear.calls)
+        call = last_touched(ear.calls)
         if call is None:
             return self._count_silence(name, self._reason(ear))
         try:
-            found = look(name, call, Brief(ROWS, self.at_end.get(name)))
-        except (Refused, RuntimeError) as error:  # out of memory, say: the run goes on without being looked at
-            return self._refuse(name, str(error))
+            found = look(name, call, ROWS)
+        except Exception as error:  # out of memory, say: the run goes on, and is not looked at
+            why = str(error) if isinstance(error, Refused) else f"{type(error).__name__}: {error}"
+            return self._refuse(name, why)
         if len(found[0].numbers["sequences"]) < 2:
             why = "it is called for one step at a time. Pass its states to gradguard.probe.watch_state in your loop"
             return self._count_silence(name, why)
@@ -127,7 +138,9 @@ class TimeWatch:
         return why
 
     def _count_silence(self, name: str, why: str) -> list[Look]:
-        self.silent[name] = self.silent.get(name, 0) + (name not in self.refused)
+        if name in self.refused:
+            return []
+        self.silent[name] = self.silent.get(name, 0) + 1
         if self.silent[name] == SILENT:
             warnings.warn(
                 f"{name or 'The model'} is not seen through time, at {SILENT} sampled steps so far: {why}.",
@@ -152,7 +165,6 @@ class TimeWatch:
         found: dict[str, tuple[Profile, ...]] = {}
         for name, looks in looked.modules.items():
             found[name] = tuple(profiles(looks, [{key: next(rest) for key in one.numbers} for one in looks]))
-            self.at_end[name] = all(profile.is_at_end for profile in found[name])
         return InTime(step, self.settings.lag, found)
 
 
@@ -160,6 +172,14 @@ def has_cells_alone(models: Mapping[str, nn.Module]) -> bool:
     """Whether there is a recurrent cell in the models, and no module that runs whole sequences."""
     every = [module for model in models.values() for module in model.modules()]
     return any(gates_of(module) is not None for module in every) and not any(map(is_recurrent, every))
+
+
+def owns_cells(optimizer: Optimizer, models: Mapping[str, nn.Module]) -> bool:
+    """Whether an optimizer trains a recurrent cell."""
+    ids = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    every = (module for model in models.values() for module in model.modules())
+    cells = (module for module in every if gates_of(module) is not None and not is_recurrent(module))
+    return any(id(p) in ids for cell in cells for p in cell.parameters())
 
 
 def is_compiled(model: Any) -> bool:

@@ -77,12 +77,22 @@ def _numbers(track: Track, history: History, findings: Sequence[Finding]) -> lis
     loss = history.get(f"{track.prefix}loss")
     if loss is not None:
         lines.append(f"loss: {loss.last[0]:.4g} at step {int(loss.steps[0])}, {loss.last[-1]:.4g} at the end")
+    lines += _in_time(track, history)
     lines += _treatment(track, history)
     if track.overflows:
         lines.append(f"fp16 overflows, skipped by the loss scaler: {track.overflows}")
     if track.non_finite:
         lines.append(f"steps with NaN or Inf: {track.non_finite}")
     return lines
+
+
+def _in_time(track: Track, history: History) -> list[str]:
+    """Say how far back the gradient of each recurrent layer got, at the last look."""
+    start, end = f"{track.prefix}through_time/", "/horizon"
+    names = [key[len(start) : -len(end)] for key in history if key.startswith(start) and key.endswith(end)]
+    reach = {name: [float(history[f"{start}{name}/{of}"].last[-1]) for of in ("horizon", "length")] for name in names}
+    known = [f"{name} {back:.0f} of {steps:.0f} steps" for name, (back, steps) in reach.items() if back == back]
+    return [f"back through time, 1 % of the gradient is left after: {', '.join(known)}"] if known else []
 
 
 def _treatment(track: Track, history: History) -> list[str]:

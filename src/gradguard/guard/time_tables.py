@@ -37,8 +37,9 @@ def time_tables(sample: InTime) -> Iterator[tuple[str, tuple[str, ...], Points]]
     step = torch.tensor([sample.step])
     for profile in (one for profiles in sample.modules.values() for one in profiles):
         yield f"through_time/{profile.layer}", SUMMARY, rows(step, _row(summary(profile)))
-        kept = lags(len(profile.memory))
-        yield f"memory/{profile.layer}", tuple(map(str, kept)), rows(step, profile.memory[kept].unsqueeze(0))
+        if len(profile.memory):  # a gradient came that is neither 0 nor NaN
+            kept = lags(len(profile.memory))
+            yield f"memory/{profile.layer}", tuple(map(str, kept)), rows(step, profile.memory[kept].unsqueeze(0))
         for gate in profile.opened:
             names = "mean", "spread", "shut", "open", *(f"bin_{k}" for k in range(len(gate.histogram)))
             means = [float(of.mean()) for of in (gate.mean, gate.spread, gate.shut, gate.open)]

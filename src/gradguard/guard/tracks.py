@@ -38,6 +38,8 @@ class Tracks:
         self.by_name, self.losses = {track.name: track for track in tracks}, losses
         self.scaler = None if scaler is None else ScalerWatch(scaler, self, losses.take)
         self.hooks = [self._attach(track) for track in self]
+        for track in self:
+            track.listen()
 
     def __iter__(self) -> Iterator[Track]:
         return iter(self.by_name.values())
@@ -130,6 +132,5 @@ def tracks_of(
         prefix = f"{name}/" if len(optimizers) > 1 else ""
         track = Track(one, name, models, settings, journal, reader, prefix, treated.get(name))
         track.in_time = watches.get(name)
-        track.listen()
         found.append(track)
     return found

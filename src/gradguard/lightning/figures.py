@@ -45,6 +45,7 @@ class Figures:
         for prefix, sample in self.latest.items():
             for profile in (one for profiles in sample.modules.values() for one in profiles):
                 name = f"{prefix}memory/{profile.layer}"
-                self.dashboards.figure(name, plot_memory(history, f"{prefix}{profile.layer}").figure, x)
+                if f"{name}/0" in history:
+                    self.dashboards.figure(name, plot_memory(history, f"{prefix}{profile.layer}").figure, x)
                 if profile.opened:
                     self.dashboards.figure(f"{prefix}gates/{profile.layer}", plot_gates(profile.opened).figure, x)

@@ -45,6 +45,12 @@ class Pass(NamedTuple):
         sizes = self.batch_sizes
         return run(self.recurrence, self.x, self.states, self.params, batch_sizes=sizes, reverse=self.reverse)
 
+    def detached(self) -> Pass:
+        """Give it without a history: the same memory."""
+        params = {name: t.detach() for name, t in self.params.items()}
+        x, states = self.x.detach(), [t.detach() for t in self.states]
+        return self._replace(x=x, states=states, params=params, sequences=(), finals=())
+
     def layer(self) -> Layer:
         """Give what a kernel is given, without a history."""
         names, batch = tuple(self.params), self.states[0].shape[0]

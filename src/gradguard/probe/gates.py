@@ -5,6 +5,7 @@ Shape legend: N = rows of all steps, G = gates, H = hidden, K = bins.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -67,7 +68,8 @@ def gates(
                 )
             made = () if output is None else (output,)
             saved = Saved([module], parameters=False)  # a parametrization may take a step at each look
-            layers = recall_torch(CallOfTorch(module, (input, hx), made, None)).layers
+            weights = {name: getattr(module, name) for names in module._all_weights for name in names}
+            layers = recall_torch(CallOfTorch(module, (input, hx), made, None, weights=weights)).layers
             saved.restore()
         else:
             layers = recall_ours(_called(module, input, hx))
@@ -108,16 +110,20 @@ def is_gated(names: Sequence[str], module: Any) -> bool:
     return len(names) > 1 or getattr(settings, "nonlinearity", "tanh") == "tanh"
 
 
-def values_of(opened_NGH: Tensor, names: Sequence[str], most: int | None = None) -> Tensor:
+def values_of(opened_NGH: Tensor, names: Sequence[str], most: int | None = None, batch: int = 1) -> Tensor:
     """Sum up the gates on their device, [G, 4 * H + 20], from all rows or from about ``most`` of them.
 
     Host sync: none.
     """
     step = 1 if most is None else max(1, len(opened_NGH) // most)
+    while math.gcd(step, batch) > 1:  # rows lie step by step: all sequences are to have a share
+        step += 1
     values = opened_NGH[::step]
     if not len(values):
         return values.new_full((len(names), 4 * values.shape[2] + BINS), torch.nan)
-    tanh = torch.tensor([name in CANDIDATES for name in names], device=values.device)[:, None]
+    tanh = torch.tensor([name in CANDIDATES for name in names], device="cpu").to(values.device, non_blocking=True)[
+        :, None
+    ]
     low, high = torch.where(tanh, -OPEN_TANH, SHUT_SIGMOID), torch.where(tanh, OPEN_TANH, OPEN_SIGMOID)
     spread, mean = torch.std_mean(values, dim=0, correction=0)
     shut, open_ = ((values < low).to(mean.dtype).mean(0), (values > high).to(mean.dtype).mean(0))

@@ -97,8 +97,10 @@ def orthogonal(columns_BDK: Tensor) -> tuple[Tensor, Tensor]:
 
 def random_directions(width: int, k: int, device: torch.device) -> Tensor:
     """Draw the directions to begin with, [D, K], the same ones each time: an axis may be a state of its own."""
-    generator = torch.Generator().manual_seed(0)
-    drawn = [torch.randn(width, dtype=torch.float64, generator=generator) for _ in range(k)]  # the first, for any k
+    generator = torch.Generator("cpu").manual_seed(0)
+    drawn = [
+        torch.randn(width, dtype=torch.float64, device="cpu", generator=generator) for _ in range(k)
+    ]  # the first, for any k
     found: Tensor = torch.linalg.qr(torch.stack(drawn, dim=1))[0]
     return found.to(device)
 

@@ -5,10 +5,13 @@ Nothing is computed here and nothing is changed: hooks note references, and the 
 
 from __future__ import annotations
 
+import copy
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, final
+from weakref import WeakMethod
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +20,7 @@ from gradguard.gates import gates_of
 from gradguard.probe.calls import CallOfOurs, CallOfTorch, tensors_of
 
 _alone: ContextVar[bool] = ContextVar("alone", default=False)
-MOST = 4  # calls of a module that are kept of one step: of accumulation, the first ones
+MOST = 4  # calls of a module that are kept of one step, the last ones
 
 
 @contextmanager
@@ -40,26 +43,41 @@ def is_recurrent(module: nn.Module) -> bool:
     return gates_of(module) is not None and isinstance(getattr(module, "num_layers", None), int)
 
 
+def is_known(module: nn.Module) -> bool:
+    """Whether what it does is known: not that of a subclass of torch's with a ``forward`` of its own."""
+    forwards = (nn.RNN.forward, nn.GRU.forward, nn.LSTM.forward)
+    return not isinstance(module, nn.RNNBase) or type(module).forward in forwards
+
+
 @final
 class Ear:
     """Listens to one module from ``on()`` to ``off()``.
 
     Attributes:
-        calls: the first ones that a gradient may come to.
+        calls: the last ones that a gradient may come to.
     """
 
     def __init__(self, module: nn.Module) -> None:
         self.module: Any = module
-        self.calls: list[Any] = []
+        self.calls: deque[Any] = deque(maxlen=MOST)
         self._handles: list[Any] = []
         self._hook: _Hook | None = None
         self._generator: Tensor | None = None
-        self._wants_gradients = True
+        self._wants_gradients, self._edges = True, False
 
-    def on(self, *, wants_gradients: bool = True) -> None:
-        """Begin to listen, to calls from now on; to those alone that gradients may come to, unless told otherwise."""
+    def __deepcopy__(self, memo: Any) -> Ear:
+        return Ear(copy.deepcopy(self.module, memo))
+
+    def on(self, *, wants_gradients: bool = True, edges: bool = False) -> None:
+        """Begin to listen, to calls from now on.
+
+        Args:
+            wants_gradients: whether those calls alone count to which a gradient may come.
+            edges: see :class:`gradguard.probe.calls.Incoming`.
+        """
         self.off()
-        self.calls, self._wants_gradients = [], wants_gradients
+        self.calls.clear()
+        self._wants_gradients, self._edges = wants_gradients, edges
         if isinstance(self.module, nn.RNNBase):
             before, after = _Hook(self._before), _Hook(self._after)
             self._handles = [
@@ -90,16 +108,14 @@ class Ear:
     def _after(self, module: Any, args: Any, kwargs: Any, result: Any) -> None:
         given = (*args, *(kwargs[name] for name in ("input", "hx") if name in kwargs), None, None)[:2]
         made = tensors_of(result)
-        if len(self.calls) < MOST and torch.is_grad_enabled() and any(t.requires_grad for t in made):
-            weights = zip(module._flat_weights_names, module._flat_weights, strict=True)
-            computed = {name: w for name, w in weights if not isinstance(module._parameters.get(name), nn.Parameter)}
-            self.calls.append(CallOfTorch(module, given, result, self._generator, computed))
+        if torch.is_grad_enabled() and any(t.requires_grad for t in made):
+            self.calls.append(CallOfTorch(module, given, result, self._generator, edges=self._edges))
 
     def _heard(self, one: Any) -> None:
         if self._wants_gradients and not any(t.requires_grad for t in one.sequences):
             return
-        if one.number == 0 and len(self.calls) < MOST:
-            self.calls.append(CallOfOurs(self.module, one))
+        if one.number == 0:
+            self.calls.append(CallOfOurs(self.module, one, edges=self._edges))
         elif one.number and self.calls and len(self.calls[-1].passes) == one.number:
             self.calls[-1].add(one)
 
@@ -108,12 +124,15 @@ class _Hook:
     """A hook that is no part of the module: its copies do nothing."""
 
     def __init__(self, call: Callable[..., None] | None = None) -> None:
-        self.call, self.is_of_probe = call, is_alone()
+        self.call = None if call is None else WeakMethod(call)  # who listens goes with what wanted to know
+        self.is_of_probe = is_alone()
 
     def __call__(self, *args: Any) -> None:
-        """Pass the call on."""
-        if self.call is not None and not torch.compiler.is_compiling() and self.is_of_probe >= is_alone():
-            self.call(*args)
+        """Pass the call on: none of a graph, of a transform of ``torch.func``, or of another probe."""
+        call = None if self.call is None or torch.compiler.is_compiling() else self.call()
+        is_transformed = torch._C._functorch.peek_interpreter_stack() is not None
+        if call is not None and not is_transformed and self.is_of_probe >= is_alone():
+            call(*args)
 
     def __deepcopy__(self, memo: Any) -> _Hook:
         return _Hook()

@@ -89,14 +89,14 @@ def lags_of(
 
     Host sync: none. Mutates: nothing.
     """
-    sizes, steps = torch.tensor(order.sizes, dtype=torch.int64), len(order.sizes)
-    time = torch.repeat_interleave(torch.arange(steps), sizes)
-    which = torch.arange(len(time)) - (sizes.cumsum(0) - sizes)[time]
+    sizes, steps = torch.tensor(order.sizes, dtype=torch.int64, device="cpu"), len(order.sizes)
+    time = torch.repeat_interleave(torch.arange(steps, device="cpu"), sizes)
+    which = torch.arange(len(time), device="cpu") - (sizes.cumsum(0) - sizes)[time]
     lengths = torch.bincount(which, minlength=order.batch)
     left = lengths[which] - 1 - time
     running, time = left if order.reverse else time, left if turned else time
     lasts = (running == lengths[which] - 1).nonzero().flatten()  # a row for each sequence that has steps
-    time, which, running, lasts = (t.to(device) for t in (time, which, running, lasts))
+    time, which, running, lasts = (t.to(device, non_blocking=True) for t in (time, which, running, lasts))
     squares = _squares(of_sequences, len(which), device)
     squares = squares.index_add(0, lasts, _squares(of_finals, order.batch, device)[which[lasts]])
     touched = torch.where(squares > 0, running, -1)

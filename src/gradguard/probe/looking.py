@@ -45,39 +45,24 @@ class Look(NamedTuple):
     start: int = 0
 
 
-class Brief(NamedTuple):
-    """How a look in the course of a run is kept short.
-
-    Attributes:
-        rows: about how many steps of all sequences the gates are summed up from.
-        at_end: whether the loss touches the module at the ends of the sequences alone, which decides what is run back;
-            None where that is not known.
-    """
-
-    rows: int
-    at_end: bool | None = None
-
-    @property
-    def wanted(self) -> Wanted:
-        """What a replay has to look at."""
-        return Wanted(total=self.at_end is not False, impulse=self.at_end is not True, sums=False)
-
-
-def look(name: str, call: Call, brief: Brief | None = None) -> list[Look]:
+def look(name: str, call: Call, rows: int | None = None) -> list[Look]:
     """Look into the layers of a call.
 
     Args:
         name: of the module.
         call: to which gradients came.
-        brief: how it is kept short; None for everything.
+        rows: about how many steps of all sequences the gates are summed up from, in a look that is kept short: of a
+            layer's own memory, and no total gradients; None for everything.
 
     Raises:
         Refused: the call can't be replayed, and why.
 
     Host sync: none. Mutates: nothing.
     """
-    layers = replay(call, EVERYTHING if brief is None else brief.wanted)
     directions = 2 if call.module.bidirectional else 1
+    # Of two directions, a lower layer's end is not that of both above: what comes to it there takes the total.
+    needs_total = directions == 2 and call.module.num_layers > 1
+    layers = replay(call, EVERYTHING if rows is None else Wanted(total=needs_total, sums=False))
     gated, known = is_gated(layers[0].gates, call.module), gates_of(call.module)
     keeps = None if known is None else known.keep
     cut = torch.stack([state.detach().any() for state in call.states] or [torch.zeros((), dtype=torch.bool)]).any()
@@ -88,7 +73,7 @@ def look(name: str, call: Call, brief: Brief | None = None) -> list[Look]:
             k >= len(layers) - directions,
             gated,
             keeps,
-            _numbers(one, gated, None if brief is None else brief.rows) | {"cut": cut},
+            _numbers(one, gated, rows) | {"cut": cut},
         )
         for k, one in enumerate(layers)
     ]
@@ -104,12 +89,11 @@ def _numbers(one: Replayed, gated: bool, rows: int | None) -> dict[str, Tensor]:
             [1, 2][: len(one.states)], dim=0
         )
         found |= {"gates": gates, **{state: norms[0] for state, norms in zip("hc", by_state, strict=False)}}
-    if one.impulse is not None:
-        found["impulse"] = lags.by_lag(one.impulse[-1])
+    found["impulse"] = lags.by_lag(one.impulse[-1])
     if one.cells is not None:
         found["cells"] = (one.cells.abs() > SATURATED).to(precise).mean()
     if gated:
-        found["opened"] = values_of(one.opened, one.gates, rows)
+        found["opened"] = values_of(one.opened, one.gates, rows, len(lags.lengths))
     return found
 
 
@@ -119,7 +103,7 @@ def profiles(looks: Sequence[Look], read: Sequence[Mapping[str, Tensor]]) -> lis
     found = []
     for one, of in zip(looks, read, strict=True):
         nothing = torch.full_like(of["sequences"], torch.nan)
-        memory = of.get("total" if is_at_end else "impulse", nothing)
+        memory = of["impulse"] if "impulse" in of else of["total"]
         used = of["sequences"] > 0
         memory, sequences = memory[used], of["sequences"][used]
         found.append(
@@ -137,6 +121,7 @@ def profiles(looks: Sequence[Look], read: Sequence[Mapping[str, Tensor]]) -> lis
                 statistics_of(one.gates, of["opened"]) if one.is_gated else (),
                 one.keeps,
                 float(of.get("cells", math.nan)),
+                "impulse" not in of and not is_at_end,
             )
         )
     return found

@@ -28,7 +28,7 @@ from gradguard.nn.order import order_of
 from gradguard.nn.recurrence import AbstractRecurrence, wide
 from gradguard.nn.rnn import RNNRecurrence
 from gradguard.nn.sequence import Form, rows_of
-from gradguard.probe.calls import CallOfOurs, CallOfTorch, tensors_of
+from gradguard.probe.calls import CallOfOurs, CallOfTorch, is_freed, tensors_of
 
 
 class Refused(Exception):
@@ -138,13 +138,14 @@ def _upwards(
                 masks.append(nn.functional.dropout(torch.ones_like(made[-1]), module.dropout) if drops else None)
                 inputs.append(made[-1] if masks[-1] is None else made[-1] * masks[-1])
     if drops and seen is not None:
-        _check_the_same(made[-1], seen)
+        _check_the_same(call, made[-1], seen)
     return inputs, masks, made
 
 
-def _check_the_same(again: Tensor, before: Tensor) -> None:
+def _check_the_same(call: CallOfTorch, again: Tensor, before: Tensor) -> None:
     """Refuse where the dropout was another one: only on a CPU, so that nothing has to be waited for."""
-    tolerance = 1e-3 if before.dtype in (torch.float32, torch.float64) else 5e-2
+    is_precise = before.dtype in (torch.float32, torch.float64) and not call.under_autocast
+    tolerance = 1e-3 if is_precise else 5e-2
     if not torch.allclose(again, before.to(again.dtype), rtol=tolerance, atol=tolerance, equal_nan=True):
         raise Refused("its dropout between layers could not be drawn again: set dropout=0.0")
 
@@ -179,16 +180,17 @@ def _there(one: Pass, module: Any) -> dict[str, Tensor]:
     """The parameters of a pass; those that FSDP2 has taken back since are gathered once more."""
     found = dict(one.params)
     for name, full in module._layers[one.number].items():
-        if found[name].numel() and not found[name].untyped_storage().size():
+        if is_freed(found[name]):
             found[name] = getattr(module, full).full_tensor()
     return found
 
 
 def _params(call: CallOfTorch, names: Sequence[str], dtype: torch.dtype) -> dict[str, Tensor]:
-    """What a layer of torch's computes with, by the names of ours; of a sharded weight, the whole."""
+    """What a layer of torch's computed with, by the names of ours; of a sharded weight, the whole."""
     found = {}
     for full in names:
-        weight = call.computed[full] if full in call.computed else getattr(call.module, full)
+        weight = call.weights[full]
+        weight = getattr(call.module, full) if is_freed(weight) else weight
         weight = weight.full_tensor() if hasattr(weight, "full_tensor") else weight
         found[full.partition("_l")[0]] = weight.detach().to(dtype)
     return found

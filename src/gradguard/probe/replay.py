@@ -26,13 +26,11 @@ class Wanted(NamedTuple):
     """What of a replay is looked at.
 
     Attributes:
-        total: the total gradients of the states.
-        impulse: what comes back from the gradient at the end of each sequence alone; one of the two at least.
+        total: the total gradients of the states, beside what comes back from the end of each sequence alone.
         sums: the total gradients of the sums that go into the gates.
     """
 
     total: bool = True
-    impulse: bool = True
     sums: bool = True
 
 
@@ -48,8 +46,7 @@ class Replayed(NamedTuple):
         lags: where its rows stand.
         states: [N] for each state, norms of the total gradients; None where they are not wanted.
         sums: [G, N], norms of the gradients of the sums that go into the gates; [0, N] where they are not wanted.
-        impulse: [N] for each state, norms of what comes back from the gradient at each sequence's end alone; None where
-            it was not asked for.
+        impulse: [N] for each state, norms of what comes back from the gradient at each sequence's end alone.
         opened: the gates at all steps, [N, G, H].
         cells: c at all steps, [N, H]; None where there is none.
     """
@@ -59,7 +56,7 @@ class Replayed(NamedTuple):
     lags: Lags
     states: list[Tensor] | None
     sums: Tensor
-    impulse: list[Tensor] | None
+    impulse: list[Tensor]
     opened: Tensor
     cells: Tensor | None
 
@@ -71,7 +68,7 @@ def replay(call: Call, wanted: Wanted = EVERYTHING) -> list[Replayed]:
     Args:
         call: to which gradients came.
         wanted: what is to be looked at; without the total, a layer of torch's gets of the one above what comes back
-            from the ends alone, which at its own end is the same.
+            from the ends alone, which at its own end is the same, of one direction.
 
     Returns:
         The layers, in the order of ``h_n``.
@@ -82,7 +79,7 @@ def replay(call: Call, wanted: Wanted = EVERYTHING) -> list[Replayed]:
     Host sync: none. Mutates: nothing.
     """
     if not call.is_as_it_was:
-        raise Refused("what it was given was changed in place after the call")
+        raise Refused("its input, its states or its weights were changed in place after the call")
     if isinstance(call, CallOfOurs):
         return _of_ours(call, wanted)
     assert isinstance(call, CallOfTorch)
@@ -125,16 +122,15 @@ def _back(
     """Run a layer back, and look; the gradient of its x as well."""
     kernel, layer = one.kernel, one.kernel.layer
     lags = lags_of(layer.order, of_sequences, of_finals, layer.x.device, turned=one.turned)
-    needed, witness, at_end, d_x = frozenset({"x"} if needs_x else ()), None, None, None
+    needed, witness, d_x = frozenset({"x"} if needs_x else ()), None, None
+    is_end = lags.is_end.unsqueeze(1)
+    alone = [None if d is None else torch.where(is_end, d, 0.0) for d in of_sequences]
     with without_autocast(layer.x.device.type):
         if wanted.total:
             witness = _seen(one, of_sequences, of_finals, needed, sums=wanted.sums)
             needed, d_x = frozenset(), kernel.d_x
-        if wanted.impulse:
-            is_end = lags.is_end.unsqueeze(1)
-            alone = [None if d is None else d * is_end for d in of_sequences]
-            at_end = _seen(one, alone, of_finals, needed).states
-            d_x = d_x if wanted.total else kernel.d_x
+        at_end = _seen(one, alone, of_finals, needed).states
+        d_x = d_x if wanted.total else kernel.d_x
     names, opened = layer.recurrence.gates.names, kernel.gates(one.outcome)
     cells = one.outcome.sequences[1] if len(layer.states) > 1 else None
     states, sums = (None, layer.x.new_empty(0, len(layer.x))) if witness is None else (witness.states, witness.gates)

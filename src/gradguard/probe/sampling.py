@@ -19,6 +19,8 @@ class ThroughTime:
             and so on). A look takes about as long as the recurrent layers' own forward and backward pass.
         lag: how many steps back the task reaches, >= 1, where that is known: it decides whether a gradient that fades
             is a fault.
+        loss_at_end: whether in loops of one's own, whose states :func:`gradguard.probe.watch_state` tells, the loss is
+            on the last step alone. Only then can a gradient that grows or fades there be judged without a lag.
         modules: names of the recurrent modules to look at, as ``named_modules`` spells them; all of them by default.
             ``()`` for a loop of one's own that has only :func:`gradguard.probe.watch_state`.
 
@@ -29,6 +31,7 @@ class ThroughTime:
     every_n_steps: int = 200
     lag: int | None = None
     modules: Sequence[str] | None = None
+    loss_at_end: bool = False
 
     def __post_init__(self) -> None:
         """Look at the arguments where they were typed."""

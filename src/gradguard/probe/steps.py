@@ -108,7 +108,7 @@ class Pass:
         return next((k for k in range(end, 0, -1) if not there[k - 1]), 0), end
 
     @torch.no_grad()
-    def look(self, name: str) -> Look:
+    def look(self, name: str, *, loss_at_end: bool) -> Look:
         """Sum up on the device what came.
 
         Host sync: none. Mutates: nothing.
@@ -120,7 +120,7 @@ class Pass:
         norms = [torch.stack([s.norms(k, rows, device) for s in self.steps]) for k in range(len(self.steps[0].found))]
         lags = _lags_in([norms_TR[first:end] for norms_TR in norms])
         numbers = {
-            "outside": lags.outside,
+            "outside": torch.zeros_like(lags.outside) if loss_at_end else torch.ones_like(lags.outside),
             "sequences": lags.counts(),
             "length": lags.lengths.to(lags.outside.dtype).mean(),
             "total": lags.by_lag(norms[-1][first:end].flatten()),

@@ -13,7 +13,7 @@ from gradguard.detect import Profile
 from gradguard.gates import gates_of
 from gradguard.names import WRAPPERS_OF_MODULE, named_modules
 from gradguard.probe.calls import Call
-from gradguard.probe.hearing import Ear, alone, is_recurrent
+from gradguard.probe.hearing import Ear, alone, is_known, is_recurrent
 
 
 def through_time(
@@ -62,11 +62,20 @@ def through_time(
     try:
         with alone():
             _listen(model, batch, loss_fn, ears)
-        found = [profile for name, ear in ears.items() for profile in _profiles_of(name, ear)]
+        each = {name: _profiles_of(name, ear) for name, ear in ears.items()}
     finally:
         saved.restore()
         for stored, value in bounded:
             stored.copy_(value)
+    found = tuple(profile for of in each.values() for profile in of if len(of[0].h) > 1)
+    short = {name or "(root)": len(of[0].h) for name, of in each.items() if of and len(of[0].h) < 2}
+    if short and not found:
+        raise ValueError(
+            f"through_time needs sequences of two steps or more, {', '.join(short)} got {max(short.values())}. Where "
+            "the loop over the steps is your own, use gradguard.probe.watch_state."
+        )
+    if found and not any(profile.length for profile in found):
+        raise ValueError("through_time needs a gradient that is neither 0 nor NaN. Look at the loss: is it?")
     if not found:
         called = [name or "(root)" for name, ear in ears.items() if ear.calls]
         if not called:
@@ -79,7 +88,7 @@ def through_time(
             f"through_time needs a loss that depends on the recurrent modules, but no gradient came to "
             f"{', '.join(called)}. Is their output detached, or another output used?"
         )
-    return tuple(found)
+    return found
 
 
 def chosen(who: str, models: Mapping[str, nn.Module], names: Sequence[str] | None) -> dict[str, nn.Module]:
@@ -88,6 +97,8 @@ def chosen(who: str, models: Mapping[str, nn.Module], names: Sequence[str] | Non
     Raises:
         ValueError: there is none, or not one of such a name.
     """
+    if isinstance(names, str):
+        raise TypeError(f"{who} needs modules to be a list of names, got {names!r}.")
     there = {path: module for path, module in named_modules(models) if is_recurrent(module)}
     kinds = ", ".join(type(model).__name__ for model in models.values())
     if not there:
@@ -102,13 +113,20 @@ def chosen(who: str, models: Mapping[str, nn.Module], names: Sequence[str] | Non
             f"{who} needs names of recurrent modules, of which {kinds} has {', '.join(n or '(root)' for n in there)}; "
             f"got {', '.join(sorted(unknown))}."
         )
-    return {path: module for path, module in there.items() if names is None or path in names}
+    found = {path: module for path, module in there.items() if names is None or path in names}
+    own = [path or "(root)" for path, module in found.items() if not is_known(module)]
+    if own and (names is not None or len(own) == len(found)):
+        raise ValueError(
+            f"{who} needs recurrent modules as torch runs them, but {', '.join(own)} has a forward of its own. Let it "
+            "hold the torch module and call that, or use gradguard.probe.watch_state."
+        )
+    return {path: module for path, module in found.items() if is_known(module)}
 
 
 def _listen(model: nn.Module, batch: Any, loss_fn: Callable[[Any, Any], Tensor], ears: Mapping[str, Ear]) -> None:
     devices = list({t.device for t in (*model.parameters(), *model.buffers()) if t.device.type == "cuda"})
     for ear in ears.values():
-        ear.on()
+        ear.on(edges=True)
     try:
         with torch.random.fork_rng(devices), torch.inference_mode(mode=False), torch.enable_grad(), _uncompiled():
             loss = loss_fn(model, batch)
@@ -141,7 +159,7 @@ def _profiles_of(name: str, ear: Ear) -> list[Profile]:
     from gradguard.probe.looking import look, profiles
     from gradguard.probe.recall import Refused
 
-    call = first_touched(ear.calls)
+    call = last_touched(ear.calls)
     if call is None:
         return []
     try:
@@ -149,16 +167,9 @@ def _profiles_of(name: str, ear: Ear) -> list[Profile]:
         read = [{key: value.cpu().double() for key, value in one.numbers.items()} for one in looks]
     except Refused as why:
         raise ValueError(f"through_time can't look into {name or '(root)'}: {why}.") from why
-    found = profiles(looks, read)
-    if all(len(profile.h) < 2 for profile in found):
-        raise ValueError(
-            f"through_time needs sequences of two steps or more, {name or '(root)'} got "
-            f"{max(len(profile.h) for profile in found)}. Where the loop over the steps is your own, use "
-            "gradguard.probe.watch_state."
-        )
-    return found
+    return profiles(looks, read)
 
 
-def first_touched(calls: Sequence[Call]) -> Call | None:
-    """Give the first call to which a gradient came."""
-    return next((call for call in calls if call.is_touched), None)
+def last_touched(calls: Sequence[Call]) -> Call | None:
+    """Give the last call to which a gradient came."""
+    return next((call for call in reversed(calls) if call.is_touched), None)

@@ -105,10 +105,14 @@ class StateWatch:
 
     The gradients of the watched steps are held until the next ``start()``; where more than one comes to a state (from
     two losses, say), they are added up. Once a gradient has come, no further step is watched.
+
+    Args:
+        loss_at_end: whether the loss is on the last step alone: see :class:`gradguard.probe.ThroughTime`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, loss_at_end: bool = False) -> None:
         self._passes: dict[str, list[Pass]] = {}
+        self._loss_at_end = loss_at_end
 
     def start(self) -> None:
         """Watch from now on, and forget what was."""
@@ -122,13 +126,18 @@ class StateWatch:
         for step in (step for passes in self._passes.values() for one in passes for step in one.steps):
             step.close()
 
+    def forget(self) -> None:
+        """Watch no more, and let go of what was found."""
+        self.stop()
+        self._passes = {}
+
     def looks(self) -> list[Look]:
         """Sum up on the device: a look for each name that got a gradient, a window of one step among them.
 
         Host sync: none. Mutates: nothing.
         """
         return [
-            touched[0].look(name)
+            touched[0].look(name, loss_at_end=self._loss_at_end)
             for name, passes in tuple(self._passes.items())
             if (touched := [one for one in passes if one.is_touched])
         ]
@@ -139,8 +148,8 @@ class StateWatch:
         Returns:
             A :class:`Profile` for each name, in the order in which they were first watched: ``h`` and ``c`` by watched
             step; ``memory`` of c, where there is one, from each sequence's end, the last step at which its gradient is
-            not zero; ``truncated`` where the gradient begins at a step before which there were others. The loss is
-            taken to be at the ends alone. Under a loss scaler all norms are scaled, as the gradients are.
+            not zero; ``truncated`` where the gradient begins at a step before which there were others. Under a loss
+            scaler all norms are scaled, as the gradients are.
 
         Raises:
             ValueError: nothing was watched; a name without a gradient, or with one at a single step.

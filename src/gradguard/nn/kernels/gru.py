@@ -124,11 +124,13 @@ class AbstractEagerGRU(AbstractEager):
 
     def gates(self, outcome: Outcome) -> Tensor:
         """Three of the four blocks."""
-        return in_blocks(outcome.saved[0], 4)[:, [0, 1, 3]]
+        r_z, _, n = in_blocks(outcome.saved[0], 4).split([2, 1, 1], dim=1)
+        return torch.cat([r_z, n], dim=1)
 
     def sums_back(self) -> Tensor:
         """Three of four: u is no gate."""
-        return in_blocks(self.d_n4H, 4)[:, [0, 1, 3]]
+        r_z, _, n = in_blocks(self.d_n4H, 4).split([2, 1, 1], dim=1)
+        return torch.cat([r_z, n], dim=1)
 
 
 @final
