@@ -169,6 +169,11 @@ def named_optimizers(optimizer: Any, guarded: Collection[Optimizer]) -> dict[str
     return bare
 
 
+def device_of(models: Mapping[str, nn.Module]) -> str:
+    """Say what is trained on."""
+    return str(next((p.device for one in models.values() for p in one.parameters()), "unknown"))
+
+
 def record_folder(run_dir: Any) -> Path | None:
     """Give the folder of the run record, or None where there is to be none: of several processes, rank 0 writes."""
     if run_dir is None:
@@ -204,7 +209,7 @@ def check_parameters(tracks: Iterable[Track], models: Mapping[str, nn.Module]) -
                 f"place in the optimizer: {', '.join(strangers[:4])}. To name them, pass their modules, too, in a dict "
                 "by name.",
                 GradGuardWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
 
 

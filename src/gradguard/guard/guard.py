@@ -16,9 +16,9 @@ from gradguard.detect import AbstractDetector, Finding
 from gradguard.errors import ClosedGuardError
 from gradguard.functional import Measurement
 from gradguard.guard.arguments import (
-    check_parameters,
     check_state,
     detector_objects,
+    device_of,
     named_models,
     named_optimizers,
     norm_order,
@@ -108,12 +108,10 @@ class Guard:
         settings = Settings(every, order, detector_objects(detectors, through_time=bool(through_time)), reduce_losses)
         self.closed, self._losses, self._reader = False, Losses(), HostReader()
         treated = treatments(clip, recover, optimizers, models, self._reader)
-        device = str(next((p.device for one in models.values() for p in one.parameters()), "unknown"))
         points = whole_number("Guard", "max_points", max_points, least=2)
-        self._journal = Journal(points, record_folder(run_dir), device)
+        self._journal = Journal(points, record_folder(run_dir), device_of(models))
         watches = time_watches(through_time, optimizers, models)
         tracks = tracks_of(optimizers, models, settings, self._journal, self._reader, treated, watches)
-        check_parameters(tracks, models)
         self._tracks = Tracks(tracks, self._losses, scaler)
 
     def record_loss(self, loss: Tensor | float, optimizer: str | None = None) -> None:
@@ -243,9 +241,8 @@ class Guard:
             logger.exception("The last steps could not be judged.")  # the loop's own exception goes on
 
     def __repr__(self) -> str:
-        return (
-            f"Guard({', '.join(f'{n}: {s} steps' for n, s in self.steps.items())}{', closed' if self.closed else ''})"
-        )
+        steps = ", ".join(f"{name}: {step} steps" for name, step in self.steps.items())
+        return f"Guard({steps}{', closed' if self.closed else ''})"
 
     def _check_open(self, what: str) -> None:
         if self.closed:

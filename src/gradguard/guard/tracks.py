@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from gradguard.detect import Finding
 from gradguard.functional import Measurement
+from gradguard.guard.arguments import check_parameters
 from gradguard.guard.hooks import StepHooks
 from gradguard.guard.in_time import TimeWatch
 from gradguard.guard.journal import Journal
@@ -126,11 +127,16 @@ def tracks_of(
     treated: Mapping[str, Treatment],
     watches: Mapping[str, TimeWatch],
 ) -> list[Track]:
-    """Make the track of each optimizer; of several, each one's series begin with its name."""
+    """Make the track of each optimizer; of several, each one's series begin with its name.
+
+    Raises:
+        ValueError: an optimizer trains nothing, or another model.
+    """
     found = []
     for name, one in optimizers.items():
         prefix = f"{name}/" if len(optimizers) > 1 else ""
         track = Track(one, name, models, settings, journal, reader, prefix, treated.get(name))
         track.in_time = watches.get(name)
         found.append(track)
+    check_parameters(found, models)
     return found

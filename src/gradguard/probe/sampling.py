@@ -16,7 +16,8 @@ class ThroughTime:
 
     Args:
         every_n_steps: optimizer steps between two looks, >= 1; the first steps are looked at more often (1 to 4, 8, 16
-            and so on). A look takes about as long as the recurrent layers' own forward and backward pass.
+            and so on). A look takes half to two times as long as the recurrent layers' own forward and
+            backward pass, and longer where an ``nn.LSTM`` is tiny.
         lag: how many steps back the task reaches, >= 1, where that is known: it decides whether a gradient that fades
             is a fault.
         loss_at_end: whether in loops of one's own, whose states :func:`gradguard.probe.watch_state` tells, the loss is
