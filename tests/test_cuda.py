@@ -15,6 +15,7 @@ from gradguard import Guard, init
 from gradguard import nn as gnn
 from gradguard.clip import ZClip
 from gradguard.functional import norms
+from gradguard.probe import through_time
 from gradguard.recover import Skip
 from tests import reference
 from tests.contracts.recurrent import IN_TRAINING, MODULES, Kind, projected
@@ -168,3 +169,34 @@ def test_initialisers_draw_the_same_on_a_gpu_and_leave_its_generator_alone(kind:
     assert torch.equal(torch.cuda.get_rng_state(), state)
     init.orthogonal_(there, generator=torch.Generator("cuda").manual_seed(0))
     assert len(init.describe(there, placed)) == len(init.describe(model, x))
+
+
+@pytest.mark.filterwarnings("ignore:RNN module weights are not part of single contiguous chunk")
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN, gnn.LSTM, gnn.GRU, gnn.LayerNormLSTM])
+def test_profiles_through_time_are_those_of_a_cpu(kind: type[nn.Module]) -> None:
+    module = kind(5, 7, num_layers=2, bidirectional=True).double()
+    there, x = copy.deepcopy(module).cuda(), torch.randn(9, 4, 5, dtype=torch.float64)
+
+    def loss_fn(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        return module(x)[0].square().mean()
+
+    for found, right in zip(through_time(there, x.cuda(), loss_fn), through_time(module, x, loss_fn), strict=True):
+        torch.testing.assert_close(found.h, right.h, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(found.memory, right.memory, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, gnn.GRU])
+def test_a_look_waits_for_nothing(kind: type[nn.Module]) -> None:
+    model = nn.ModuleDict({"rnn": kind(5, 7, num_layers=2), "head": nn.Linear(7, 1)}).cuda()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    guard, x = Guard(model, optimizer, through_time=True), torch.randn(9, 4, 5, device="cuda")
+    for step in range(4):
+        optimizer.zero_grad()
+        model["head"](model["rnn"](x)[0][-1]).square().mean().backward()
+        if step:  # the first one loads kernels
+            with no_synchronisation():
+                optimizer.step()
+        else:
+            optimizer.step()
+    assert guard.history["memory/rnn.l0/0"].steps.tolist() == [1, 2, 3, 4]
+    guard.close()
