@@ -55,7 +55,7 @@ def test_a_sampled_step_shows_what_one_call_shows() -> None:
     assert found["through_time/rnn.l0/horizon"].last[0] == pytest.approx(expected.horizon, rel=1e-4)
     assert found["through_time/rnn.l0/rate"].last[0] == pytest.approx(expected.decay.rate, rel=1e-4)
     assert found["through_time/rnn.l0/length"].last[0] == 30
-    opened = {gate.gate: gate for gate in expected.opened}
+    opened = {gate.gate: gate for gate in expected.gates}
     for gate in "ifgo":
         mean = float(opened[gate].mean.mean())
         assert found[f"gates/rnn.l0/{gate}/mean"].last[0] == pytest.approx(mean, abs=1e-5)

@@ -85,7 +85,7 @@ def same(found: Sequence[GateStatistics], names: Sequence[str], right: np.ndarra
 def test_the_gates_of_a_training_step_equal_the_formulas(kind: str, case: str) -> None:
     call = called(kind, (CASES | DRAWN_BY_TORCH | OPTIONS)[case])
     for profile, layer in zip(call.profiles, call.unrolled.layers, strict=True):
-        same(profile.opened, layer.gates, values(call.heard.module, layer))
+        same(profile.gates, layer.gates, values(call.heard.module, layer))
         cells = [step.carried[1].detach().abs() for step in layer.steps if len(step.carried) > 1]
         share = float((torch.cat(cells) > math.atanh(math.sqrt(0.9))).double().mean()) if cells else math.nan
         assert profile.saturated_cells == pytest.approx(share, nan_ok=True)

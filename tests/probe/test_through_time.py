@@ -34,9 +34,9 @@ def same(found: Profile, right: Expected) -> None:
     assert found.layer == right.layer
     close(found.h, right.h, "h")
     close(found.c, right.c, "c")
-    assert list(found.gates) == list(right.gates)
+    assert list(found.gate_grads) == list(right.gates)
     for gate, norms in right.gates.items():
-        close(found.gates[gate], norms, f"gate {gate}")
+        close(found.gate_grads[gate], norms, f"gate {gate}")
     assert found.is_at_end == right.is_at_end
     assert found.length == right.length
     assert found.sequences.tolist() == right.sequences.tolist()

@@ -41,7 +41,7 @@ def test_norms_are_those_of_autograd_with_respect_to_each_state(cell: type, carr
             expected = [value / B**0.5 for value in reversed(norms(grads))]
             assert profile.memory.tolist() == pytest.approx(expected, rel=1e-12)
     assert (profile.c is None) is not carries_c
-    assert (profile.layer, profile.length, profile.truncated, profile.gates) == ("state", T, None, {})
+    assert (profile.layer, profile.length, profile.truncated, profile.gate_grads) == ("state", T, None, {})
     assert profile.sequences.tolist() == [B] * T
 
 

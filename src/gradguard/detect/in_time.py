@@ -60,9 +60,9 @@ class Profile:
     Attributes:
         layer: such as ``lstm.l0`` or ``encoder.rnn.l1_reverse``.
         h: [T], norm of :math:`\partial L / \partial h_t`, in which all that comes later has its share; NaN where a look
-            in the course of a run had no need of it, as ``c`` and ``gates`` are missing then.
+            in the course of a run had no need of it, as ``c`` and ``gate_grads`` are missing then.
         c: [T], the same of :math:`c_t`, before zoneout; None where a cell has none.
-        gates: by letter, [T], norm of the gradient of the sum that goes into a gate.
+        gate_grads: by letter, [T], norm of the gradient of the sum that goes into a gate.
         memory: [L], size of what comes back to c (to h where there is no c) from the ends of the sequences alone.
         sequences: [L], how many are long enough for a lag.
         decay: rate, fit, horizon and growth of ``memory``.
@@ -70,7 +70,7 @@ class Profile:
         is_at_end: whether the loss touches the module at the ends of the sequences alone.
         truncated: first step of the window where what went before was cut off (a state that was carried on without its
             history): 0, or where ``watch_state`` saw it; None where nothing was.
-        opened: how open each gate was.
+        gates: how open each gate was.
         keeps: letter of the gate that keeps the state where it is open, if one does.
         saturated_cells: share of all entries of c beyond which a tanh is saturated, |c| > 1.82; NaN without a c.
         is_total: whether ``memory`` is of the total gradient, in which a loss at other steps has its share, as it is of
@@ -80,14 +80,14 @@ class Profile:
     layer: str
     h: Tensor
     c: Tensor | None
-    gates: Mapping[str, Tensor]
+    gate_grads: Mapping[str, Tensor]
     memory: Tensor
     sequences: Tensor
     decay: Decay
     length: float
     is_at_end: bool
     truncated: int | None = None
-    opened: tuple[GateStatistics, ...] = ()
+    gates: tuple[GateStatistics, ...] = ()
     keeps: str | None = None
     saturated_cells: float = math.nan
     is_total: bool = False

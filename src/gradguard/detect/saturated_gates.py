@@ -72,7 +72,7 @@ class SaturatedGates(AbstractDetector):
                         self.stuck[place] = found[what]
 
     def _stuck(self, profile: Profile) -> list[_Stuck]:
-        gates = {gate.gate: gate for gate in profile.opened}
+        gates = {gate.gate: gate for gate in profile.gates}
         found = []
         keep, out = gates.get(profile.keeps or ""), gates.get("o")
         if keep is not None:

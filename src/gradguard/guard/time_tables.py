@@ -40,7 +40,7 @@ def time_tables(sample: InTime) -> Iterator[tuple[str, tuple[str, ...], Points]]
         if len(profile.memory):  # a gradient came that is neither 0 nor NaN
             kept = lags(len(profile.memory))
             yield f"memory/{profile.layer}", tuple(map(str, kept)), rows(step, profile.memory[kept].unsqueeze(0))
-        for gate in profile.opened:
+        for gate in profile.gates:
             names = "mean", "spread", "shut", "open", *(f"bin_{k}" for k in range(len(gate.histogram)))
             means = [float(of.mean()) for of in (gate.mean, gate.spread, gate.shut, gate.open)]
             yield f"gates/{profile.layer}/{gate.gate}", names, rows(step, _row([*means, *gate.histogram.tolist()]))

@@ -47,5 +47,5 @@ class Figures:
                 name = f"{prefix}memory/{profile.layer}"
                 if f"{name}/0" in history:
                     self.dashboards.figure(name, plot_memory(history, f"{prefix}{profile.layer}").figure, x)
-                if profile.opened:
-                    self.dashboards.figure(f"{prefix}gates/{profile.layer}", plot_gates(profile.opened).figure, x)
+                if profile.gates:
+                    self.dashboards.figure(f"{prefix}gates/{profile.layer}", plot_gates(profile.gates).figure, x)

@@ -23,7 +23,7 @@ def plot_gates(gates: Sequence[GateStatistics], *, ax: Axes | None = None) -> Ax
     be open; one that is shut everywhere, or open and never anything else, does nothing.
 
     Args:
-        gates: ``profile.opened``, or what :func:`gradguard.probe.gates` gives for a layer.
+        gates: ``profile.gates``, or what :func:`gradguard.probe.gates` gives for a layer.
         ax: to draw on; None for those of a new figure, ``.figure`` of what comes back, that pyplot knows nothing of.
 
     Returns:
@@ -44,7 +44,7 @@ def plot_gates(gates: Sequence[GateStatistics], *, ax: Axes | None = None) -> Ax
     ['o', 'g', 'f', 'i']
     """
     if isinstance(gates, Mapping) or not all(isinstance(gate, GateStatistics) for gate in gates):
-        raise TypeError("plot_gates needs the gates of one layer, such as profile.opened or gates(...)['l0'].")
+        raise TypeError("plot_gates needs the gates of one layer, such as profile.gates or gates(...)['l0'].")
     if not gates:
         raise ValueError("plot_gates needs a gate or more, got none: a layer with ReLU has none.")
     ax = axes("plot_gates", ax)
