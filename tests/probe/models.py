@@ -50,7 +50,11 @@ def made(kind: Any, layers: int = 2) -> nn.Module:
 def same(found: tuple[Profile, ...], right: tuple[Profile, ...], rtol: float = 1e-12) -> None:
     assert [one.layer for one in found] == [one.layer for one in right]
     for one, of in zip(found, right, strict=True):
-        pairs = [(one.h, of.h), (one.memory, of.memory), *((one.gates[g], of.gates[g]) for g in of.gates)]
+        pairs = [
+            (one.h, of.h),
+            (one.memory, of.memory),
+            *((one.gate_grads[g], of.gate_grads[g]) for g in of.gate_grads),
+        ]
         for a, b in [*pairs, *([] if of.c is None else [(one.c, of.c)])]:
             torch.testing.assert_close(a, b, rtol=rtol, atol=rtol * float(b.max()))
         assert one.is_at_end == of.is_at_end
