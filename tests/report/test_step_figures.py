@@ -123,7 +123,5 @@ def test_gates_of_a_plain_network_are_between_minus_one_and_one() -> None:
 def test_no_gates_are_said() -> None:
     with pytest.raises(ValueError, match="needs a gate or more, got none: a layer with ReLU has none"):
         plot_gates(())
-    with pytest.raises(
-        TypeError, match=r"needs the gates of one layer, such as profile.gates or gates\(...\)\['l0'\]"
-    ):
+    with pytest.raises(TypeError, match=r"needs the gates of one layer, such as profile.gates or gates\(...\)\['l0'\]"):
         plot_gates(gates(nn.LSTM(2, 3), torch.randn(5, 1, 2)))  # type: ignore[arg-type]
