@@ -16,6 +16,7 @@ from gradguard.functional.measure import Measurement as Measurement
 from gradguard.functional.measure import measure as measure
 from gradguard.functional.memory import in_memory_order as in_memory_order
 from gradguard.functional.memory import version as version
+from gradguard.functional.nested import tensors_in as tensors_in
 from gradguard.functional.norms import norms as norms
 from gradguard.functional.norms import norms_over_mesh as norms_over_mesh
 from gradguard.functional.norms import total_norm as total_norm

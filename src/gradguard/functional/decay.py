@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 LEFT = 0.01  # share of the largest size at which a memory ends
-_FLOOR = 1e-30  # of the largest: what is smaller is near where float32 underflows, and in no line
+FLOOR = 1e-30  # of the largest: what is smaller is near where float32 underflows, and in no line
 _NOISE = 1e-24  # variance of the logarithm of sizes that differ by rounding alone
 
 
@@ -65,7 +65,7 @@ def decay(sizes_L: Tensor, weights_L: Tensor | None = None) -> Decay:
 
 
 def _line(sizes: Tensor, weights: Tensor) -> tuple[float, float]:
-    used = (sizes > _FLOOR * sizes.max()) & (weights > 0)
+    used = (sizes > FLOOR * sizes.max()) & (weights > 0)
     if int(used.sum()) < 2:
         return math.nan, math.nan
     x, y, w = used.nonzero().flatten().double(), sizes[used].log(), weights[used] / weights[used].sum()

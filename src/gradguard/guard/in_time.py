@@ -56,9 +56,8 @@ class TimeWatch:
     def __init__(self, settings: ThroughTime, modules: Mapping[str, nn.Module], *, compiled: bool, cells: bool) -> None:
         self.settings, self.compiled, self.cells = settings, compiled, cells
         self.ears = {name: Ear(module) for name, module in modules.items()}
-        self.states: StateWatch | None = StateWatch(
-            loss_at_end=settings.loss_at_end
-        )  # None where another optimizer's watches the loops
+        # None where another optimizer's watches the loops.
+        self.states: StateWatch | None = StateWatch(loss_at_end=settings.loss_at_end)
         self.silent: dict[str, float] = {}  # sampled steps without a word of a module
         self.refused: dict[str, str] = {}
         self.is_on = False

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from gradguard.functional import tensors_in
 from gradguard.init.layers import Layer, layers_of
-from gradguard.init.trial import copied, tensors_in
+from gradguard.init.trial import copied
 
 
 class Call(NamedTuple):

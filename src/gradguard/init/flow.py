@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from gradguard.init.trial import tensors_in, trial
+from gradguard.functional import tensors_in
+from gradguard.init.trial import trial
 
 
 class Node(NamedTuple):

@@ -12,6 +12,7 @@ from torch import Generator, Tensor, nn
 
 from gradguard.arguments import number, positive, whole_number
 from gradguard.errors import GradGuardWarning
+from gradguard.functional import tensors_in
 from gradguard.gates import gates_of
 from gradguard.init.activations import feed_forward
 from gradguard.init.calls import Call, calls_of, inputs_of
@@ -20,7 +21,7 @@ from gradguard.init.draft import Draft, set_bias_
 from gradguard.init.drawing import checked_generator, draw_
 from gradguard.init.layers import layers_of, plain_modules
 from gradguard.init.measures import deviation
-from gradguard.init.trial import tensors_in, trial, unless_it_fails
+from gradguard.init.trial import trial, unless_it_fails
 
 WHO = "lsuv_"
 

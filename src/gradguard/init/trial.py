@@ -98,17 +98,6 @@ def unless_it_fails(model: nn.Module) -> Iterator[None]:
         raise
 
 
-def tensors_in(value: Any) -> list[Tensor]:
-    """Give the tensors in a value that a module takes or gives."""
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, PackedSequence):
-        return [value.data]
-    if isinstance(value, Mapping):
-        value = tuple(value.values())
-    return [t for item in value for t in tensors_in(item)] if isinstance(value, list | tuple) else []
-
-
 def copied(value: Any) -> Any:
     """Copy the tensors in a value: a model may change what it gets."""
     if isinstance(value, Tensor):

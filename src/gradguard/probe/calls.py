@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 from torch.nn.utils.rnn import PackedSequence
 
-from gradguard.functional import version
+from gradguard.functional import tensors_in, version
 
 
 @final
@@ -109,15 +109,15 @@ class CallOfTorch(Call):
         edges: bool = False,
     ) -> None:
         super().__init__(module)
-        made = tensors_of(result)
-        self.states = [t.detach() for t in tensors_of(given[1]) if not t.requires_grad]
+        made = tensors_in(result)
+        self.states = [t.detach() for t in tensors_in(given[1]) if not t.requires_grad]
         self.incoming = [Incoming(made, edges=edges)] if made else []
         self.input, self.hx = detached(given[0]), detached(given[1])
         weights = weights or dict(zip(module._flat_weights_names, module._flat_weights, strict=True))
         self.weights = {name: weight.detach() for name, weight in weights.items()}
-        self.note([*tensors_of(self.input), *tensors_of(self.hx), *self.weights.values()])
+        self.note([*tensors_in(self.input), *tensors_in(self.hx), *self.weights.values()])
         self.training, self.generator = bool(module.training), generator
-        device = tensors_of(self.input)[0].device.type
+        device = tensors_in(self.input)[0].device.type
         self.under_autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
         self._made = (made[0].detach(), version(made[0])) if made else None
 
@@ -161,14 +161,3 @@ def detached(value: Any) -> Any:
     if isinstance(value, PackedSequence):
         return value._replace(data=value.data.detach())
     return tuple(map(detached, value)) if isinstance(value, list | tuple) else value
-
-
-def tensors_of(value: Any) -> list[Tensor]:
-    """Give the tensors in what a recurrent module takes and gives."""
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, PackedSequence):
-        return [value.data]
-    if isinstance(value, Mapping):
-        value = tuple(value.values())
-    return [t for item in value for t in tensors_of(item)] if isinstance(value, list | tuple) else []

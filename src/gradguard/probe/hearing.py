@@ -16,8 +16,9 @@ from weakref import WeakMethod
 import torch
 from torch import Tensor, nn
 
+from gradguard.functional import tensors_in
 from gradguard.gates import gates_of
-from gradguard.probe.calls import CallOfOurs, CallOfTorch, tensors_of
+from gradguard.probe.calls import CallOfOurs, CallOfTorch
 
 _alone: ContextVar[bool] = ContextVar("alone", default=False)
 MOST = 4  # calls of a module that are kept of one step, the last ones
@@ -107,7 +108,7 @@ class Ear:
 
     def _after(self, module: Any, args: Any, kwargs: Any, result: Any) -> None:
         given = (*args, *(kwargs[name] for name in ("input", "hx") if name in kwargs), None, None)[:2]
-        made = tensors_of(result)
+        made = tensors_in(result)
         if torch.is_grad_enabled() and any(t.requires_grad for t in made):
             self.calls.append(CallOfTorch(module, given, result, self._generator, edges=self._edges))
 

@@ -65,7 +65,8 @@ def look(name: str, call: Call, rows: int | None = None) -> list[Look]:
     layers = replay(call, EVERYTHING if rows is None else Wanted(total=needs_total, sums=False))
     gated, known = is_gated(layers[0].gates, call.module), gates_of(call.module)
     keeps = None if known is None else known.keep
-    cut = torch.stack([state.detach().any() for state in call.states] or [torch.zeros((), dtype=torch.bool)]).any()
+    none = layers[0].lags.is_end.new_zeros(())  # on the device: nothing else is to come over
+    cut = torch.stack([none, *(state.detach().any() for state in call.states)]).any()
     return [
         Look(
             f"{name}.{one.name}" if name else one.name,

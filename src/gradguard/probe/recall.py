@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from gradguard.functional import tensors_in
 from gradguard.nn.doors.call import without_autocast
 from gradguard.nn.gru import GRURecurrence
 from gradguard.nn.kernels import KERNELS
@@ -28,7 +29,7 @@ from gradguard.nn.order import order_of
 from gradguard.nn.recurrence import AbstractRecurrence, wide
 from gradguard.nn.rnn import RNNRecurrence
 from gradguard.nn.sequence import Form, rows_of
-from gradguard.probe.calls import CallOfOurs, CallOfTorch, is_freed, tensors_of
+from gradguard.probe.calls import CallOfOurs, CallOfTorch, is_freed
 
 
 class Refused(Exception):
@@ -83,7 +84,7 @@ def recall_torch(call: CallOfTorch) -> OfTorch:
         Refused: dropout between layers that can't be drawn again.
     """
     module = call.module
-    if _drops(call) and tensors_of(call.input)[0].device.type != "cpu":
+    if _drops(call) and tensors_in(call.input)[0].device.type != "cpu":
         raise Refused("its dropout between layers is drawn inside the device's fused kernel: set dropout=0.0")
     rows, form = rows_of(call.input, batch_first=module.batch_first)
     dtype, directions = wide(rows.dtype), 2 if module.bidirectional else 1

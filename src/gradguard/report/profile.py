@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gradguard.detect import Profile
-from gradguard.functional.decay import LEFT
+from gradguard.functional.decay import FLOOR, LEFT
 from gradguard.report.canvas import COLOURS, axes
 from gradguard.report.memory import shares_of
 
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LEAST = 1e-8  # share below which no curve is followed
-_FLOOR = 1e-30  # what is smaller is in no line, as in gradguard.functional.decay
-_GROWS = 10  # what healthy networks stay below
+_GROWS = 10  # from here on the growth is told
 _MANY = 5000  # points beyond which a free place for the legend is not looked for: that takes long
 
 
@@ -81,7 +80,7 @@ def line_of(profile: Profile) -> Tensor | None:
     rate, shares, weights = profile.decay.rate, shares_of(profile.memory), profile.sequences.double()
     if math.isnan(rate) or profile.memory.isinf().any():
         return None
-    used = shares.isfinite().cumprod(0).bool() & (shares > _FLOOR) & (weights > 0)
+    used = shares.isfinite().cumprod(0).bool() & (shares > FLOOR) & (weights > 0)
     lags, weights = torch.arange(len(shares), device="cpu").double(), weights * used / weights[used].sum()
     height = (weights * shares.where(used, 1.0).log()).sum() - rate * (weights * lags).sum()
     return (height + rate * lags).exp()
