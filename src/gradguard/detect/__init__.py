@@ -1,5 +1,8 @@
 """Detectors and advice: symptom -> ordered sentences."""
 
+from gradguard.detect.activations import Activations as Activations
+from gradguard.detect.activations import Signal as Signal
+from gradguard.detect.activations import Units as Units
 from gradguard.detect.advice import ADVICE as ADVICE
 from gradguard.detect.base import AbstractDetector as AbstractDetector
 from gradguard.detect.block import Block as Block

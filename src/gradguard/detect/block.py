@@ -10,6 +10,7 @@ from enum import Enum
 
 from torch import Tensor
 
+from gradguard.detect.activations import Activations
 from gradguard.detect.in_time import InTime
 from gradguard.detect.state import saved
 
@@ -106,6 +107,9 @@ class Block:
         skipped: bool, [R]; whether the guard itself left the step out, since its gradients are not finite.
         clips: what a clipper did; None where there is none.
         in_time: what sampled steps among these showed of recurrent modules; none where nobody looked.
+        activations: what sampled steps among these showed of the layers' outputs; none where nobody looked.
+        moved: float64, [R]; norm of the step's change over the weights' norm, of a small fixed sample of the weights;
+            NaN where it is not known.
     """
 
     layout: Layout
@@ -121,3 +125,5 @@ class Block:
     skipped: Tensor
     clips: Clips | None = None
     in_time: tuple[InTime, ...] = ()
+    activations: tuple[Activations, ...] = ()
+    moved: Tensor | None = None
