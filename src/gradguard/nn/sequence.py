@@ -45,19 +45,19 @@ class Form(NamedTuple):
             return each_BS.repeat(self.steps, 1)
         rows = self.packed.data.shape[0] if self.packed is not None else 0
         starts = torch.repeat_interleave(sizes.cumsum(0) - sizes, sizes, output_size=rows)
-        return each_BS.index_select(0, (torch.arange(rows) - starts).to(each_BS.device))
+        return each_BS.index_select(0, (torch.arange(rows) - starts).to(each_BS.device, non_blocking=True))
 
     def turning(self, rows: int, device: torch.device) -> Tensor:
         """Index, [N], that turns each sequence round within its own length, so that its last step comes first."""
         sizes, each = self.batch_sizes, torch.arange(self.batch)
         if sizes is None:
             places = torch.arange(self.steps - 1, -1, -1).unsqueeze(1) * self.batch + each
-            return places.flatten().to(device)
+            return places.flatten().to(device, non_blocking=True)
         starts = sizes.cumsum(0) - sizes
         steps = torch.repeat_interleave(torch.arange(sizes.shape[0]), sizes, output_size=rows)
         which = torch.arange(rows) - starts[steps]
         lengths = (sizes.unsqueeze(0) > each.unsqueeze(1)).sum(1)
-        return (starts[lengths[which] - 1 - steps] + which).to(device)
+        return (starts[lengths[which] - 1 - steps] + which).to(device, non_blocking=True)
 
     def sizes_on_all_ranks(self, device: torch.device) -> Tensor:
         """Rows of each step, and no row at steps that only other processes take."""

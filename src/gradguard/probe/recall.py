@@ -11,6 +11,7 @@ Shape legend: N = rows of all steps, B = batch, L = layers times directions, D =
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -157,7 +158,9 @@ def _run(call: CallOfTorch, rows: Tensor, form: Form, states: Sequence[Tensor], 
     run: Any = getattr(torch, module.mode.lower())  # lstm, gru, rnn_tanh, rnn_relu
     hx: Any = list(states) if len(states) > 1 else states[0]
     rest = weights, module.bias, 1, 0.0, call.training, module.bidirectional
-    with without_autocast(rows.device.type):
+    with without_autocast(rows.device.type), warnings.catch_warnings():
+        # cuDNN's, of a layer's weights that it has to copy once: here that is what is wanted.
+        warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk")
         if form.batch_sizes is not None:
             output: Tensor = run(rows, form.batch_sizes, hx, *rest)[0]
             return output
