@@ -1,0 +1,1 @@
+"""Small training programs, half of them with a planted fault, on which detectors are measured."""
