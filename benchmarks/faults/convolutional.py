@@ -166,8 +166,8 @@ FAULTY = (
     P("conv-huge", partial(train, model=partial(plain, depth=5), change=normal(1.0)), ADAM, S.POOR_INITIALISATION,
             "conv-digits", about="weights of 1 in six layers"),
     P("conv-rate-300", train, (0.3, 0.9), S.UPDATE_TOO_LARGE, "conv-digits", about="the rate times 300"),
-    P("conv-rate-residual", partial(train, model=partial(residual, nn.InstanceNorm2d)), (0.5, 1.0), S.UPDATE_TOO_LARGE,
-            "conv-residual", about="the rate times 300 to 500"),
+    P("conv-rate-residual", partial(train, model=partial(residual, nn.InstanceNorm2d)), (1.5, 3.0), S.UPDATE_TOO_LARGE,
+            "conv-residual", about="the rate times 1,000"),
     P("conv-rate-slow", train, (3e-6, 1e-5), S.SLOW_CONVERGENCE, "conv-digits", about="the rate over 300"),
     P("conv-rate-slow-momentum", partial(train, optimizer="momentum"), (2e-5, 5e-5), S.SLOW_CONVERGENCE,
             "conv-momentum", about="the rate over 1,000"),
@@ -182,7 +182,7 @@ FAULTY = (
     P("conv-spike", partial(train, optimizer="momentum", on_batch=corrupted(330, 336, 100.0), schedule=cosine(400)),
             SGD, S.LOSS_SPIKE, "conv-staircase", onset=330, about="bad batches late in a falling learning rate"),
     P("conv-bouncing", partial(train, model=partial(plain, act=nn.Tanh, pool=nn.AvgPool2d), optimizer="momentum"),
-            (1.0, 2.0), S.OSCILLATING_LOSS, "conv-tanh", about="momentum at too high a rate"),
+            (2.0, 4.0), S.OSCILLATING_LOSS, "conv-tanh", about="momentum at too high a rate"),
 )  # fmt: skip
 
 PROGRAMS = (*HEALTHY, *FAULTY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
@@ -57,7 +58,8 @@ def confirmed() -> set[tuple[str, float]]:
     healthy sibling's run with the same seed and place in the list of learning rates, on four of five seeds, and that
     run is healthy itself.
     """
-    known, programs = scores(), corpus()
+    measured, programs = scores(), corpus()
+    known = {unit: measured.get(unit, math.nan) for unit in units()}
     found = set()
     for program in programs.values():
         for place, lr in enumerate(program.rates):

@@ -41,7 +41,7 @@ def _standard(x: Tensor) -> Tensor:
 
 @cache
 def digits(form: str = "flat") -> Split:
-    """Handwritten digits in [-1, 1]: ``flat`` [N, 64], ``image`` [N, 1, 8, 8], ``rows`` [N, 8, 8], ``pixels`` [N, 64, 1]."""
+    """Handwritten digits in [-1, 1]: ``flat`` [N, 64], ``image`` [N, 1, 8, 8], ``rows`` [N, 8, 8] or ``pixels``."""
     x, y = datasets.load_digits(return_X_y=True)
     shape = {"flat": (64,), "image": (1, 8, 8), "rows": (8, 8), "pixels": (64, 1)}[form]
     return _split(torch.tensor(x, dtype=torch.float32).div(8).sub(1).reshape(-1, *shape), torch.tensor(y))
