@@ -30,6 +30,10 @@ SAYS = {
         "loss on clean data: 0.0",
     ],
     "lightning_clipping": ["PerModule: 200 steps clipped", "Verdict: healthy, by 2 rules.", "down to at least: 0.0"],
+    "gradient_check": [
+        "7 gradients: 7 ok.\n7 gradients: 3 ok, 4 wrong. It arises in 3 (SwishLayer): gradient of input.",
+        "0.weight  wrong ",
+    ],
     "initialise": [
         "the forget gate begins half closed: forget_gate_",
         "weight_hh_l0[f]  condition number",

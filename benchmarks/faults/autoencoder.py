@@ -64,19 +64,15 @@ class Variational(nn.Module):
 
 
 class Sparse(nn.Module):
-    """Gives the image and a wide code, which is to be sparse: [N, F + code]."""
+    """A wide code whose units are on only where they are so many standard deviations above their mean."""
 
-    def __init__(self, code: int) -> None:
+    def __init__(self, code: int, above: float) -> None:
         super().__init__()
-        self.encode, self.decode = nn.Sequential(nn.Linear(64, code), nn.ReLU()), nn.Linear(code, 64)
+        self.encode = nn.Sequential(nn.Linear(64, code), nn.BatchNorm1d(code, affine=False))
+        self.above, self.activation, self.decode = above, nn.ReLU(), nn.Linear(code, 64)
 
     def forward(self, x: Tensor) -> Tensor:
-        code = self.encode(x)
-        return torch.cat([self.decode(code), code], 1)
-
-    @staticmethod
-    def loss(out: Tensor, y: Tensor) -> Tensor:
-        return (out[:, :64] - y).square().sum(1).mean() + 0.05 * out[:, 64:].sum(1).mean()
+        return self.decode(self.activation(self.encode(x) - self.above))
 
 
 class Residual(nn.Module):
@@ -176,7 +172,7 @@ _sigmoid = partial(_made, model=partial(_stack, end=nn.Sigmoid), loss=F.binary_c
 _denoising = partial(_made, on_batch=_noisy)
 _tied = partial(_made, model=partial(Tied, 16))
 _variational = partial(_made, model=partial(Variational, 8), loss=Variational.loss)
-_sparse = partial(_made, model=partial(Sparse, 96), loss=Sparse.loss)
+_sparse, _thin = (partial(_made, model=partial(Sparse, 96, above)) for above in (1.2, 10.0))
 _conv = partial(_made, model=_convolutional, form="image")
 _deep = partial(_made, model=partial(_stack, DEEP, norm=True))
 _residual = partial(_made, model=_jumping)
@@ -201,7 +197,7 @@ PROGRAMS = (
     _short("autoencoder-convolutional", _conv, ADAM, about="the usual one, of images"),
     _short("autoencoder-deep", _deep, ADAM, about="ten layers, with batch normalisation"),
     _short("autoencoder-residual", _residual, ADAM, about="the ways around carry most of it"),
-    _program("autoencoder-sparse", _sparse, ADAM, about="most units are off at most inputs, and hardly one at all"),
+    _program("autoencoder-sparse", _sparse, ADAM, about="each unit is off at nine inputs in ten, none at all"),
     _program("autoencoder-annealed", _annealed, ADAM, about="the learning rate falls to zero"),
     _program("autoencoder-dropout", _dropout, ADAM, about="a tenth of the pixels is dropped: rough losses"),
     _short("autoencoder-accumulation", _often, ADAM, about="four backward passes a step"),
@@ -216,7 +212,7 @@ PROGRAMS = (
             (_program, "biased", _biased, S.SATURATED_UNITS, "tanh", 1, "biases 10"),
             (_program, "loud", partial(_tanh, scale=100.0), S.SATURATED_UNITS, "tanh", 1, "inputs x100"),
             (_program, "dead", partial(_made, init=partial(_biases, -8.0)), S.DEAD_UNITS, "dense", 1, "biases -8"),
-            (_program, "thin", partial(_sparse, init=partial(_biases, -9.0)), S.DEAD_UNITS, "sparse", 1, "biases -9"),
+            (_program, "thin", _thin, S.DEAD_UNITS, "sparse", 1, "units are on at ten standard deviations"),
             (_short, "vanishing", _vanish, S.VANISHING_DEPTH, "deep", 1, "sigmoids without norms"),
             (_short, "exploding", _explode, S.EXPLODING_DEPTH, "deep", 1, "no norms, weights x8"),
             (_program, "constant", partial(_made, init=_constant), S.POOR_INITIALISATION, "dense", 1, "weights 0.1"),
