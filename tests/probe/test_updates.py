@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+import re
 
 import pytest
 import torch
 from torch import nn
 
-from gradguard.probe import UpdateProbe
-from gradguard.probe import updates as module
+from gradguard.probe import UpdateProbe, updates
 from tests import reference
+
+module = importlib.import_module("gradguard.probe.updates")  # the function of that name hides it
 
 
 def params() -> list[nn.Parameter]:
@@ -84,3 +87,103 @@ def test_the_probe_keeps_no_view_of_the_weights() -> None:
     assert all(sample.untyped_storage().data_ptr() not in storages for sample in probe.before)
     probe.finish()
     assert probe.before == []
+
+
+class Net(nn.Module):
+    """Layers whose names do not sort by depth, a stacked recurrent one, and a norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.zeroth, self.lstm, self.norm, self.a = nn.Linear(5, 6), nn.LSTM(6, 7, 2), nn.LayerNorm(7), nn.Linear(7, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.a(self.norm(self.lstm(self.zeroth(x))[0]))
+
+
+@pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.Adam])
+def test_a_step_of_ones_own_is_told_by_parameter_and_by_layer(make: type[torch.optim.Optimizer]) -> None:
+    model = Net()
+    optimizer = make(model.parameters(), lr=0.01)
+    model(torch.randn(4, 3, 5)).square().mean().backward()
+    before = {name: p.detach().double().clone() for name, p in model.named_parameters()}
+    with updates(model, optimizer) as looked:
+        assert str(looked) == "No step was looked at yet."
+        optimizer.step()
+    change = {name: p.detach().double() - before[name] for name, p in model.named_parameters()}
+    assert [one.name for one in looked.parameters] == list(before)
+    for one in looked.parameters:
+        size = reference.norm(change[one.name].numpy(), 2)
+        assert one.weight_norm == pytest.approx(reference.norm(before[one.name].numpy(), 2), rel=1e-6, abs=1e-12)
+        if one.name == "norm.bias":  # it was 0
+            assert math.isnan(one.ratio)
+            assert math.isnan(one.update_norm)
+        else:
+            assert one.update_norm == pytest.approx(size, rel=1e-3)
+            assert one.ratio == pytest.approx(size / one.weight_norm, rel=1e-3)
+    assert [one.name for one in looked.layers] == ["zeroth", "lstm.l0", "lstm.l1", "norm", "a"]
+    whole = [torch.cat([t.flatten() for name, t in of.items() if "_l1" in name]).numpy() for of in (before, change)]
+    assert looked.layers[2].weight_norm == pytest.approx(reference.norm(whole[0], 2), rel=1e-6)
+    assert looked.layers[2].update_norm == pytest.approx(reference.norm(whole[1], 2), rel=1e-3)
+    assert looked.layers[2].ratio == pytest.approx(reference.norm(whole[1], 2) / reference.norm(whole[0], 2), rel=1e-3)
+
+
+def test_what_is_large_or_small_is_marked_in_a_table_of_the_layers() -> None:
+    model = Net()
+    model.a.bias.requires_grad_(False)
+    groups = [
+        {"params": model.zeroth.parameters(), "lr": 10.0},
+        {"params": [model.lstm.weight_ih_l0], "lr": 10.0},
+        {"params": [model.lstm.weight_hh_l0], "lr": 0.0},
+        {"params": [model.lstm.weight_ih_l1, *model.norm.parameters()], "lr": 0.3},
+        {"params": model.a.parameters(), "lr": 1e-2},
+    ]
+    optimizer = torch.optim.SGD(groups)
+    for p in model.parameters():
+        p.grad = p.detach() * 0.1 + (1.0 if p is model.norm.bias else 0.0)  # a ratio of 0.1 times the learning rate
+    with updates(model, optimizer) as looked:
+        optimizer.step()
+    assert [one.name for one in looked.parameters][-1] == "a.weight"
+    assert [one.mark for one in looked.layers] == ["large", "large and small", "", "", ""]
+    marks = {one.name: one.mark for one in looked.parameters if one.mark}
+    assert marks == {"zeroth.weight": "large", "lstm.weight_ih_l0": "large", "lstm.weight_hh_l0": "small"}  # no bias
+    lines = str(looked).splitlines()
+    assert lines[0] == "Update norm / weight norm of one step, usually 1e-04 to 1e-01"
+    assert re.fullmatch(r"layer    weight norm  update norm    ratio", lines[1])
+    assert re.fullmatch(r"zeroth  +[\d.]+  +[\d.]+  1.0e\+00  large", lines[2])
+    assert re.fullmatch(r"a  +[\d.]+  +[\d.]+  1.0e-03", lines[6])
+    assert len({len(line.removesuffix("  large").removesuffix("  large and small")) for line in lines[1:]}) == 1
+    with updates(model, optimizer) as looked:
+        pass
+    assert str(looked).splitlines()[-1] == "Nothing moved: was the step skipped, or is the learning rate 0?"
+
+
+def test_a_step_that_raises_tells_nothing_and_goes_on() -> None:
+    model = nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def fails() -> None:
+        with updates(model, optimizer) as looked:
+            shown.append(looked)
+            raise KeyError("mine")
+
+    shown: list[object] = []
+    with pytest.raises(KeyError, match="mine"):
+        fails()
+    assert str(shown[0]) == "No step was looked at yet."
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ((3, None), TypeError, "needs a torch.nn.Module, got int"),
+        ((nn.Linear(2, 1), "adam"), TypeError, "needs a torch.optim.Optimizer, got str"),
+        (
+            (nn.Linear(2, 1), torch.optim.SGD(nn.Linear(2, 1).parameters(), lr=1.0)),
+            ValueError,
+            "needs the model that SGD trains, Linear has none of its parameters",
+        ),
+    ],
+)
+def test_bad_arguments_of_updates(arguments: tuple[object, object], error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words), updates(*arguments):  # type: ignore[arg-type]
+        pass

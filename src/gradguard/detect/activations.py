@@ -21,12 +21,15 @@ class Signal:
         grad_rms: that of the loss's gradient by its output; NaN where none came.
         distinct: how much its units differ from one another: root mean square of the output less the units' mean, over
             ``rms``; 0 where all units say the same, NaN where there is one unit or nothing but zeros.
+        varies: how much each unit differs from entry to entry of the batch: the same with the means over the batch; 0
+            where the layer gives the same whatever comes in, NaN where there is one entry.
     """
 
     layer: str
     rms: float
     grad_rms: float = math.nan
     distinct: float = math.nan
+    varies: float = math.nan
 
     def __str__(self) -> str:
         return f"{self.layer or '(root)'}: output {self.rms:.3g}, gradient {self.grad_rms:.3g}"
@@ -46,6 +49,7 @@ class Units:
         saturated: bool, [U]; units of a bounded activation (sigmoid, tanh) whose slope is less than a tenth of the
             largest at 99 % of all entries.
         active: share of all entries, of all units, at which the slope is not small.
+        entries: how many entries of the batch a unit was seen on.
     """
 
     layer: str
@@ -53,6 +57,7 @@ class Units:
     silent: Tensor
     saturated: Tensor
     active: float
+    entries: int = 0
 
     def __str__(self) -> str:
         units = len(self.silent)

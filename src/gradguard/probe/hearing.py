@@ -62,7 +62,7 @@ class Ear:
         self.module: Any = module
         self.calls: deque[Any] = deque(maxlen=MOST)
         self._handles: list[Any] = []
-        self._hook: _Hook | None = None
+        self._hook: Hook | None = None
         self._generator: Tensor | None = None
         self._wants_gradients, self._edges = True, False
 
@@ -80,13 +80,13 @@ class Ear:
         self.calls.clear()
         self._wants_gradients, self._edges = wants_gradients, edges
         if isinstance(self.module, nn.RNNBase):
-            before, after = _Hook(self._before), _Hook(self._after)
+            before, after = Hook(self._before), Hook(self._after)
             self._handles = [
                 self.module.register_forward_pre_hook(before, with_kwargs=True),
                 self.module.register_forward_hook(after, with_kwargs=True),
             ]
         else:
-            self._hook = _Hook(self._heard)
+            self._hook = Hook(self._heard)
             self.module.listeners = (*self.module.listeners, self._hook)
 
     def off(self) -> None:
@@ -121,7 +121,7 @@ class Ear:
             self.calls[-1].add(one)
 
 
-class _Hook:
+class Hook:
     """A hook that is no part of the module: its copies do nothing."""
 
     def __init__(self, call: Callable[..., None] | None = None) -> None:
@@ -130,13 +130,15 @@ class _Hook:
 
     def __call__(self, *args: Any) -> None:
         """Pass the call on: none of a graph, of a transform of ``torch.func``, or of another probe."""
-        call = None if self.call is None or torch.compiler.is_compiling() else self.call()
+        if torch.compiler.is_compiling():
+            return
+        call = None if self.call is None else self.call()
         is_transformed = torch._C._functorch.peek_interpreter_stack() is not None
         if call is not None and not is_transformed and self.is_of_probe >= is_alone():
             call(*args)
 
-    def __deepcopy__(self, memo: Any) -> _Hook:
-        return _Hook()
+    def __deepcopy__(self, memo: Any) -> Hook:
+        return Hook()
 
-    def __reduce__(self) -> tuple[type[_Hook], tuple[()]]:
-        return _Hook, ()
+    def __reduce__(self) -> tuple[type[Hook], tuple[()]]:
+        return Hook, ()

@@ -58,14 +58,14 @@ def through_time(
     while type(model).__name__ in WRAPPERS_OF_MODULE and isinstance(inner := getattr(model, "module", None), nn.Module):
         model = inner  # DistributedDataParallel would wait for a backward pass of all ranks
     ears = {name: Ear(module) for name, module in chosen("through_time", {"": model}, modules).items()}
-    saved, bounded = Saved([model], parameters=False), _bounded(model)
+    saved, limits = Saved([model], parameters=False), bounded(model)
     try:
         with alone():
             _listen(model, batch, loss_fn, ears)
         each = {name: _profiles_of(name, ear) for name, ear in ears.items()}
     finally:
         saved.restore()
-        for stored, value in bounded:
+        for stored, value in limits:
             stored.copy_(value)
     found = tuple(profile for of in each.values() for profile in of if len(of[0].h) > 1)
     short = {name or "(root)": len(of[0].h) for name, of in each.items() if of and len(of[0].h) < 2}
@@ -128,7 +128,7 @@ def _listen(model: nn.Module, batch: Any, loss_fn: Callable[[Any, Any], Tensor],
     for ear in ears.values():
         ear.on(edges=True)
     try:
-        with torch.random.fork_rng(devices), torch.inference_mode(mode=False), torch.enable_grad(), _uncompiled():
+        with torch.random.fork_rng(devices), torch.inference_mode(mode=False), torch.enable_grad(), uncompiled():
             loss = loss_fn(model, batch)
             if not isinstance(loss, Tensor):
                 raise TypeError(f"through_time needs loss_fn to give a tensor, got {type(loss).__name__}.")
@@ -142,13 +142,13 @@ def _listen(model: nn.Module, batch: Any, loss_fn: Callable[[Any, Any], Tensor],
             ear.off()
 
 
-def _bounded(model: nn.Module) -> list[tuple[Tensor, Tensor]]:
+def bounded(model: nn.Module) -> list[tuple[Tensor, Tensor]]:
     """What an IndRNN brings back to its bound as it is called, and what it is."""
     modules = [m for m in model.modules() if gates_of(m) and hasattr(getattr(m, "recurrence", None), "bounds")]
     return [(p.data, p.detach().clone()) for module in modules for p in module.parameters(recurse=False)]
 
 
-def _uncompiled() -> AbstractContextManager[Any]:
+def uncompiled() -> AbstractContextManager[Any]:
     """Run a compiled model as it was before."""
     stance: Any = torch.compiler.set_stance
     uncompiled: AbstractContextManager[Any] = stance("force_eager")

@@ -1,0 +1,210 @@
+"""Listening to the layers of a model for one step: how large their outputs are, and which units do nothing.
+
+Every number is made on the device, when a layer is called or a gradient comes to its output. Nothing is held, neither a
+tensor of the model nor its graph, and nothing is changed.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from gradguard.errors import GradGuardWarning
+from gradguard.functional import tensors_in
+from gradguard.probe.fast_path import FastPaths
+from gradguard.probe.hearing import Hook
+from gradguard.probe.layers import axis_of, is_norm
+from gradguard.probe.seen import Seen, SignalSum, UnitSum, is_plain, packed
+from gradguard.probe.slopes import saved
+from gradguard.probe.trail import Found, Trail
+
+CALLS = 16  # of a layer in a step, of which each is looked at; of later ones the 32nd, 64th and so on are
+
+
+@final
+class ActivationWatch:
+    """Listens from ``on()`` to ``off()``.
+
+    Layers that train are listened to, where a gradient may come to what they make: nothing in ``eval()`` or under
+    ``no_grad``, of compiled graphs and of transforms of ``torch.func``. Whatever goes wrong in a look is said once, and
+    nobody looks any more.
+
+    Args:
+        everything: whether layers in ``eval()`` count, too, and those to whose output no gradient may come; what goes
+            wrong is kept then, in ``error``.
+        edges: where to note the outputs' places in the graph, for who wants to have gradients by them.
+    """
+
+    def __init__(self, *, everything: bool = False, edges: list[Any] | None = None) -> None:
+        self.everything, self.edges, self.is_on = everything, edges, False
+        self.error: Exception | None = None
+        self._ears: list[_Ear] = []
+        self._paths: FastPaths | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self.trail, self.is_interrupted = Trail(), False
+        self.signals: dict[str, SignalSum] = {}
+        self.units: dict[tuple[str, str, int], UnitSum] = {}
+        self.order: dict[str, int] = {}
+        self.calls: dict[str, int] = {}
+
+    def on(self, layers: Iterable[tuple[str, nn.Module]], models: Iterable[nn.Module] = ()) -> None:
+        """Listen to these layers from now on, which are part of those models."""
+        self.off()
+        if self.error is not None:
+            return
+        self._begin()
+        self._ears = [_Ear(self, name, layer) for name, layer in layers]
+        self._paths, self.is_on = FastPaths(models, {id(ear.layer): ear for ear in self._ears}), True
+        for ear in self._ears:
+            if not self._paths.holds(ear.layer):
+                ear.on()
+        self._paths.on()
+
+    def off(self) -> None:
+        """Listen no more, and let go of what was heard."""
+        self.is_on = False
+        if self._paths is not None:
+            self._paths.off()
+        for ear in self._ears:
+            ear.off()
+        self._ears, self._paths = [], None
+        self._close()
+
+    def _close(self) -> None:
+        for signal in self.signals.values():
+            signal.is_over = True
+        self._begin()
+
+    def interrupt(self) -> None:
+        """Forget what was heard as soon as something new is: it was for another optimizer's step."""
+        self.is_interrupted = bool(self.calls)
+
+    def collect(self, scale: Tensor | None = None) -> Seen | None:
+        """Give what was seen, gradients divided by the loss's scale, and listen no more. Host sync: none.
+
+        Where no call was heard, the hooks stay, and do nothing: they are part of a compiled graph, of which another one
+        would have to be made without them, or with others. ``again()`` listens with them.
+        """
+        seen = self.safely(self._pack, scale) if self.calls and self.error is None else None
+        self.is_on = False
+        if self.calls:
+            self.off()
+        return seen
+
+    def again(self) -> bool:
+        """Listen once more with the hooks that have stayed; say whether there are any."""
+        self.is_on = bool(self._ears)
+        return self.is_on
+
+    @property
+    def is_unheard(self) -> bool:
+        """Whether hooks stay since none of them was called."""
+        return bool(self._ears) and not self.is_on
+
+    def _pack(self, scale: Tensor | None) -> Seen:
+        in_order = sorted(self.units.items(), key=lambda item: self.order[item[0][0]])
+        return packed(self.signals, [(layer, one) for (layer, *_), one in in_order], scale)
+
+    def called(self, name: str) -> bool:
+        """Count a call that begins; say whether it is looked at."""
+        if self.is_interrupted:
+            self._close()
+        self.calls[name] = self.calls.get(name, 0) + 1
+        return self._is_looked_at(name)
+
+    def _is_looked_at(self, name: str) -> bool:
+        number = self.calls.get(name, 0)
+        return number <= CALLS or number & (number - 1) == 0
+
+    def took(self, taken: Any) -> None:
+        """Look at the activations that a layer takes."""
+        for tensor in tensors_in(taken):
+            if tensor.requires_grad and is_plain(tensor):
+                for found in self.trail.behind(tensor):
+                    self._add_units(found, tensor)
+
+    def _add_units(self, found: Found, tensor: Tensor) -> None:
+        values = saved(found.node, found.slope.field)
+        if values is None and found.slope.field == "result" and found.node is tensor.grad_fn:
+            values = tensor.detach()
+        there = None if values is None or not is_plain(values) else found.made.axes_of(values)
+        if there is not None:
+            values, others = there
+            (units,) = (n for i, n in enumerate(values.shape) if i not in others)
+            key = found.made.layer, found.slope.name, units
+            self.units.setdefault(key, UnitSum(found.slope)).add(values, others, found.slope)
+
+    def made(self, name: str, layer: nn.Module, result: Any) -> None:
+        """Look at the output of a layer, and note who made it."""
+        self.order.setdefault(name, len(self.order))
+        outputs = [t for t in tensors_in(result) if is_plain(t) and (t.requires_grad or self.everything)]
+        for output in outputs:
+            self.trail.made(output, name, axis_of(layer, output))
+        if outputs and not is_norm(layer) and self._is_looked_at(name):
+            signal = self.signals.setdefault(name, SignalSum())
+            signal.add(outputs[0], axis_of(layer, outputs[0]))
+            if outputs[0].requires_grad:
+                signal.heed(outputs[0], self.safely)
+                if self.edges is not None:
+                    self.edges.append(torch.autograd.graph.get_gradient_edge(outputs[0]))
+
+    def safely(self, look: Callable[..., Any], *args: Any) -> Any:
+        """Look, and let nothing that goes wrong in it reach the loop."""
+        try:
+            with torch.no_grad():
+                return look(*args)
+        except Exception as error:  # out of memory, say: the run goes on, and is not looked at
+            is_new, self.error = self.error is None, self.error or error
+            if is_new and not self.everything:
+                why = f"{type(error).__name__}: {error}"
+                warnings.warn(f"Activations are not looked at any more: {why}.", GradGuardWarning, stacklevel=2)
+            return None
+
+
+@final
+class _Ear:
+    """Listens to one layer."""
+
+    def __init__(self, watch: ActivationWatch, name: str, layer: nn.Module) -> None:
+        self.watch, self.name, self.layer = watch, name, layer
+        self._handles: list[Any] = []
+
+    def on(self) -> None:
+        self.off()
+        before, after = Hook(self._before), Hook(self._after)
+        self._handles = [
+            self.layer.register_forward_pre_hook(before, with_kwargs=True),
+            self.layer.register_forward_hook(after, with_kwargs=True),
+        ]
+
+    def off(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def _before(self, layer: nn.Module, args: Any, kwargs: Any) -> None:
+        if self._counts(layer) and self.watch.called(self.name):
+            self.watch.safely(self.watch.took, (args, kwargs))
+
+    def _after(self, layer: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
+        if self._counts(layer):
+            self.watch.safely(self.watch.made, self.name, layer, result)
+
+    def _counts(self, layer: nn.Module) -> bool:
+        """Whether a call is one of training: of the layer itself, no replica of it."""
+        watch = self.watch
+        return (
+            layer is self.layer
+            and watch.is_on
+            and (layer.training or watch.everything)
+            and torch.is_grad_enabled()
+            and watch.error is None
+            and torch._C._get_tracing_state() is None
+            and not (torch.cuda.is_available() and torch.cuda.is_current_stream_capturing())
+        )
