@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradguard import detect
-from gradguard.detect import ADVICE, AbstractDetector, Block, GateStatistics, InTime
+from gradguard.detect import ADVICE, AbstractDetector, Activations, Block, GateStatistics, InTime
+from tests.detect import activations
 from tests.detect.blocks import block, clips, cut, layout, noisy
 from tests.detect.in_time import gate, profile, sample
 
@@ -30,8 +31,22 @@ def in_time(memory: float, *gates: GateStatistics, lag: int | None = None) -> li
     return [sample(step, profile(memory, gates=gates), lag=lag) for step in SAMPLED]
 
 
+def layers(**changes: float) -> list[Activations]:
+    useless = {name: changes.pop(name) for name in ("silent", "saturated") if name in changes}
+    return [
+        activations.sample(step, activations.units(**useless), signals=activations.signals(**changes))
+        for step in SAMPLED
+    ]
+
+
+def falling(*, slope: float = 0.02, seed: int = 0) -> dict[int, float]:
+    noise = 1 + 0.1 * torch.randn(200, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return {step: float(noise[step - 1] * (0.2 + 2 * math.exp(-slope * step))) for step in range(1, 201)}
+
+
 def healthy(seed: int = 0, **changes: object) -> Block:
     usual = {"ratios": ratios(1e-3), "in_time": in_time(0.99, gate("f", 0.7), gate("o", 0.5))}
+    usual |= {"activations": layers(silent=0.3, saturated=0.3), "losses": falling(seed=seed), "moved": 1e-3}
     return block(OF, noisy(200, OF, spread=0.2, seed=seed), **{**usual, **changes})
 
 
@@ -66,8 +81,14 @@ SICK = {
     detect.UpdateTooSmall: lambda: healthy(ratios=ratios(1e-9)),
     detect.ClippedTooOften: clipped_too_often,
     detect.ClippedUpstream: clipped_upstream,
+    detect.DeadUnits: lambda: healthy(activations=layers(silent=0.8)),
+    detect.SaturatedUnits: lambda: healthy(activations=layers(saturated=0.8)),
+    detect.PoorInitialisation: lambda: healthy(activations=layers(distinct=1e-5)),
+    detect.LossSpike: lambda: healthy(losses=falling() | {step: 3.0 for step in range(151, 201)}),
+    detect.OscillatingLoss: lambda: healthy(losses=falling(slope=0.1) | {s: 1 + s / 100 for s in range(80, 201)}),
+    detect.SlowConvergence: lambda: healthy(losses=falling(slope=1e-5), moved=1e-5),
     detect.ExplodingTime: lambda: healthy(in_time=in_time(1.1)),
-    detect.VanishingTime: lambda: healthy(in_time=in_time(0.9, lag=100)),
+    detect.VanishingTime: lambda: healthy(in_time=in_time(0.9, lag=100), losses=None),
     detect.SaturatedGates: lambda: healthy(in_time=in_time(0.99, gate("f", 0.01, shut=0.75))),
 }
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from gradguard.detect import Block, Clips, InTime, Layout, Role, Samples
+from gradguard.detect import Activations, Block, Clips, InTime, Layout, Role, Samples
 
 
 def layout(layers: int, *, bias: bool = False) -> Layout:
@@ -37,6 +37,8 @@ def block(
     skipped: Sequence[int] = (),
     clips: Clips | None = None,
     in_time: Sequence[InTime] = (),
+    activations: Sequence[Activations] = (),
+    moved: dict[int, float] | float = torch.nan,
 ) -> Block:
     """``overflow`` and ``skipped`` are steps; ``ratios`` the update ratios by sampled step."""
     norms = torch.as_tensor(grad_norms, dtype=torch.float64)
@@ -62,6 +64,10 @@ def block(
         torch.isin(steps, torch.tensor(list(skipped), dtype=torch.int64)),
         clips,
         tuple(in_time),
+        tuple(activations),
+        torch.tensor(
+            [moved.get(s, torch.nan) if isinstance(moved, dict) else moved for s in steps.tolist()], dtype=torch.float64
+        ),
     )
 
 
@@ -88,6 +94,8 @@ def cut(whole: Block, sizes: Sequence[int]) -> Iterator[Block]:
             whole,
             clips=clips,
             in_time=tuple(one for one in whole.in_time if one.step in steps),
+            activations=tuple(one for one in whole.activations if one.step in steps),
+            moved=None if whole.moved is None else whole.moved[start:stop],
             **{name: getattr(whole, name)[start:stop] for name in rows},
             samples=Samples(
                 *(t[at] for t in (samples.steps, samples.weight_norms, samples.update_ratios, samples.learning_rates))

@@ -47,7 +47,7 @@ def test_a_steady_change_over_depth_is_found_with_place_steps_and_numbers(detect
     (finding,) = found.findings()
     assert finding.symptom is symptom
     assert finding.severity is Severity.CRITICAL
-    assert (finding.first_step, finding.last_step, finding.active) == (11, 40, True)
+    assert (finding.first_step, finding.last_step, finding.active) == (1, 40, True)
     assert finding.evidence["powers of ten over depth"] == pytest.approx(8, abs=0.5)
     assert finding.evidence["factor per layer"] == pytest.approx(10 ** (8 / 9), rel=0.2)
     assert finding.where == tuple(f"layer{i}" for i in range(8))  # half the limit away from the last layer
@@ -88,8 +88,16 @@ def test_a_short_episode_says_nothing_and_one_that_ends_is_over() -> None:
 def test_the_warmup_is_passed_over() -> None:
     of = layout(10)
     detector = VanishingDepth(warmup=50, patience=10)
-    detector.observe(block(of, torch.cat([noisy(50, of, 8.0), noisy(50, of)])))
+    detector.observe(block(of, torch.cat([noisy(5, of), noisy(45, of, 8.0), noisy(50, of)])))
     assert detector.findings() == ()
+
+
+@pytest.mark.parametrize(("sick", "found"), [(3, False), (4, True)])
+def test_a_start_that_is_far_off_is_found_by_itself(sick: int, found: bool) -> None:
+    of = layout(10)
+    detector = VanishingDepth()
+    detector.observe(block(of, torch.cat([noisy(sick, of, 8.0), noisy(100, of)])))
+    assert [(f.first_step, f.last_step, f.active) for f in detector.findings()] == [(1, sick, False)] * found
 
 
 def test_biases_show_what_the_product_in_the_weights_hides() -> None:
@@ -169,7 +177,7 @@ def test_layers_without_a_gradient_are_no_part_of_the_line() -> None:
 def test_steps_without_any_gradient_do_not_count() -> None:
     of = layout(10)
     detector = VanishingDepth(warmup=10, patience=10)
-    detector.observe(block(of, torch.cat([torch.zeros(50, 10), noisy(19, of, 8.0)])))
+    detector.observe(block(of, torch.cat([torch.zeros(50, 10), noisy(5, of), noisy(14, of, 8.0)])))
     assert detector.findings() == ()
     detector.observe(block(of, noisy(1, of, 8.0), first_step=70))
     assert detector.findings()[0].first_step == 61

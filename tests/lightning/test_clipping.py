@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from gradguard import Guard, SkipBudgetError, Symptom
 from gradguard.clip import AdaGC, Ema, NormClip, PerModule, ZClip
+from gradguard.detect import default_detectors
 from gradguard.lightning import GradGuard, GradientClipping, GradientMonitor
 from gradguard.recover import Skip
 from tests.lightning.loops import Manual, Plain, Two, loader, trainer, weights
@@ -104,7 +105,7 @@ def test_beside_other_callbacks_it_shares_the_guard_and_their_order_changes_noth
         assert torch.equal(a, b)
     (guard,) = {id(callback.guard): callback.guard for callback in callbacks}.values()
     kinds = [type(detector).__name__ for detector in guard._tracks.named(None, "").detectors]
-    assert len(kinds) == len(set(kinds)) == 8
+    assert len(kinds) == len(set(kinds)) == len(default_detectors())
 
 
 def test_each_optimizer_has_its_own_state_and_a_dict_names_those_that_clip() -> None:

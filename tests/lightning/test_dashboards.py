@@ -18,6 +18,7 @@ from pytorch_lightning.plugins import MixedPrecision
 from torch import Tensor, nn
 
 from gradguard import Guard
+from gradguard.detect import VanishingDepth
 from gradguard.errors import GradGuardWarning
 from gradguard.lightning import GradGuard, GradientMonitor
 from gradguard.lightning.keys import LONGEST, Keys
@@ -214,6 +215,20 @@ def check_modules(found: Found, guard: Guard, axis: list[int], modules: Any = MO
         logged = found.scalars[f"gradguard/{prefix}{key}/{module}"]
         assert [x for x, _ in logged] == [x for x, _ in expected]
         assert [value for _, value in logged] == pytest.approx([value for _, value in expected], rel=1e-5)
+    check_layers(found, guard, axis, modules, prefix)
+
+
+def check_layers(found: Found, guard: Guard, axis: list[int], layers: Any, prefix: str) -> None:
+    """Sizes of each output, and what units there are that do nothing: silent ones, or saturated ones of a tanh."""
+    start = f"{prefix}activation/"
+    shown = {key for layer in layers for name in ("rms", "grad_rms") for key in [f"{start}{layer}/{name}"]}
+    shown |= {key for key in guard.history if key.startswith(start) and key.endswith("/saturated")}
+    assert {key for key in found.scalars if key.startswith(f"gradguard/{start}")} == {f"gradguard/{k}" for k in shown}
+    for key in shown:
+        values = [(axis[step - 1], x) for step, x in history(guard, key).items() if not math.isnan(x)]
+        logged = found.scalars[f"gradguard/{key}"]
+        assert [x for x, _ in logged] == [x for x, _ in values]
+        assert [value for _, value in logged] == pytest.approx([value for _, value in values], rel=1e-5)
 
 
 def fit(
@@ -272,7 +287,7 @@ def test_by_parameter_the_history_itself(backend: Backend, tmp_path: Path) -> No
     assert list(sampled) == [1, 2, 3, 4, 5, 10, 15, 20]
     for key in guard.history:
         group, _, name = key.partition("/")
-        if name not in ("", "total"):
+        if group in ("grad_norm", "weight_norm", "update_ratio") and name not in ("", "total"):
             series = history(guard, key)
             assert dict(found.scalars[f"gradguard/{key}"]) == pytest.approx(
                 {step - 1: series[step] for step in sampled}, rel=1e-5
@@ -414,16 +429,17 @@ def test_a_finding_is_written_at_once(backend: Backend, tmp_path: Path) -> None:
             return super().training_step(batch, batch_idx)
 
     early: list[list[tuple[int, float]]] = []
-    key, callback = "gradguard/finding/vanishing_depth", GradGuard(every_n_steps=10, summary=False)
+    key = "gradguard/finding/vanishing_depth"
+    callback = GradGuard(every_n_steps=10, summary=False, detectors=[VanishingDepth()])
     fit(Looking(), [callback], backend.logger, tmp_path, batches=60)
     (event,) = callback.guard.events
     read = backend.read()
-    assert event.step == 30
-    assert read.scalars[key] == [(29, 1.0)]
-    assert early == ([] if isinstance(backend, OneLook) else [[(29, 1.0)]])
+    assert event.step == 10
+    assert read.scalars[key] == [(9, 1.0)]
+    assert early == ([] if isinstance(backend, OneLook) else [[(9, 1.0)]])
     if backend.texts:
         ((x, text),) = read.texts[key]
-        assert x == 29
+        assert x == 9
         assert str(event.finding) in text
     assert list(read.texts) == ([key] if backend.texts else [])
 

@@ -12,6 +12,7 @@ from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor
 
+from gradguard.detect import VanishingDepth
 from gradguard.lightning import GradGuard, GradientMonitor
 from gradguard.record import read
 from tests.lightning.loops import BATCH, Plain, Two, loader, trainer
@@ -151,17 +152,17 @@ def test_a_finding_is_said_at_once_and_told_at_the_end(
     caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     caplog.set_level(logging.INFO, "gradguard")
-    callback = GradGuard(every_n_steps=10, run_dir=tmp_path / "run")
+    callback = GradGuard(every_n_steps=10, run_dir=tmp_path / "run", detectors=[VanishingDepth()])
     trainer([callback], max_epochs=1).fit(sick(), loader(60))
     (said,) = [record for record in caplog.records if record.name == "gradguard"]
     assert said.levelno == logging.WARNING
     assert "vanishing_depth in net.0" in said.getMessage()
-    assert "steps 11 to 30" in said.getMessage()
+    assert "steps 1 to 10" in said.getMessage()
     out = capsys.readouterr().out
     assert out.startswith("optimizer (SGD): 60 steps, 18 parameters in 9 modules\n")
     assert "vanishing_depth" in out
     (event,) = callback.guard.events
-    assert event.step == 30
+    assert event.step == 10
     run = read(tmp_path / "run")
     assert run.events == (event,)
     assert run.manifest.status == "finished"

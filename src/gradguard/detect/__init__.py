@@ -12,6 +12,7 @@ from gradguard.detect.block import Role as Role
 from gradguard.detect.block import Samples as Samples
 from gradguard.detect.clipped_too_often import ClippedTooOften as ClippedTooOften
 from gradguard.detect.clipped_upstream import ClippedUpstream as ClippedUpstream
+from gradguard.detect.dead_units import DeadUnits as DeadUnits
 from gradguard.detect.depth import ExplodingDepth as ExplodingDepth
 from gradguard.detect.depth import VanishingDepth as VanishingDepth
 from gradguard.detect.exploding_time import ExplodingTime as ExplodingTime
@@ -20,9 +21,14 @@ from gradguard.detect.finding import Severity as Severity
 from gradguard.detect.in_time import GateStatistics as GateStatistics
 from gradguard.detect.in_time import InTime as InTime
 from gradguard.detect.in_time import Profile as Profile
+from gradguard.detect.loss_spike import LossSpike as LossSpike
 from gradguard.detect.no_gradient import NoGradient as NoGradient
 from gradguard.detect.non_finite import NonFinite as NonFinite
+from gradguard.detect.oscillating_loss import OscillatingLoss as OscillatingLoss
+from gradguard.detect.poor_initialisation import PoorInitialisation as PoorInitialisation
 from gradguard.detect.saturated_gates import SaturatedGates as SaturatedGates
+from gradguard.detect.saturated_units import SaturatedUnits as SaturatedUnits
+from gradguard.detect.slow_convergence import SlowConvergence as SlowConvergence
 from gradguard.detect.symptom import Symptom as Symptom
 from gradguard.detect.updates import UpdateTooLarge as UpdateTooLarge
 from gradguard.detect.updates import UpdateTooSmall as UpdateTooSmall
@@ -35,9 +41,15 @@ def default_detectors(*, through_time: bool = False) -> tuple[AbstractDetector, 
         NonFinite(),
         ExplodingDepth(),
         VanishingDepth(),
+        PoorInitialisation(),
+        DeadUnits(),
+        SaturatedUnits(),
         NoGradient(),
         UpdateTooLarge(),
         UpdateTooSmall(),
+        LossSpike(),
+        OscillatingLoss(),
+        SlowConvergence(),
         ClippedTooOften(),
         ClippedUpstream(),
     )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, repr=False)
 class Signal:
-    """The output of one layer that has a weight, in the order in which the layers were called.
+    """The output of one layer that has a weight, or of an embedding, in the order in which the layers were called.
 
     Attributes:
         layer: the module, as ``named_modules`` spells it.
@@ -23,6 +23,7 @@ class Signal:
             ``rms``; 0 where all units say the same, NaN where there is one unit or nothing but zeros.
         varies: how much each unit differs from entry to entry of the batch: the same with the means over the batch; 0
             where the layer gives the same whatever comes in, NaN where there is one entry.
+        embeds: whether it looks vectors up, whose size says nothing of the layers behind it.
     """
 
     layer: str
@@ -30,6 +31,7 @@ class Signal:
     grad_rms: float = math.nan
     distinct: float = math.nan
     varies: float = math.nan
+    embeds: bool = False
 
     def __str__(self) -> str:
         return f"{self.layer or '(root)'}: output {self.rms:.3g}, gradient {self.grad_rms:.3g}"
@@ -47,7 +49,7 @@ class Units:
         silent: bool, [U]; units whose slope is zero, or less than a hundredth of the largest, on all entries of the
             batch, at the lower end: of a ReLU those that never fired. None of a bounded activation is.
         saturated: bool, [U]; units of a bounded activation (sigmoid, tanh) whose slope is less than a tenth of the
-            largest at 99 % of all entries.
+            largest at 95 % of all entries.
         active: share of all entries, of all units, at which the slope is not small.
         entries: how many entries of the batch a unit was seen on.
     """

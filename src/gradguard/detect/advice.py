@@ -8,6 +8,7 @@ from gradguard.detect.symptom import Symptom
 
 ADVICE: Mapping[Symptom, tuple[str, ...]] = {
     Symptom.NON_FINITE: (
+        "Run the batch of the first bad step again: probe.first_bad_module(model, batch, loss_fn) names the module.",
         "Look at the batch of the first bad step: NaN or Inf in inputs or targets, an empty mask, a wrong label.",
         "Guard what divides or takes a logarithm or a root: add an epsilon inside sqrt, log and norms, not outside.",
         "Lower the learning rate, or warm it up, if the update-to-weight ratio rose before the first bad step.",
@@ -50,6 +51,26 @@ ADVICE: Mapping[Symptom, tuple[str, ...]] = {
         "Bring the inputs to mean 0 and variance 1, so that they do not push the gates to their ends.",
         "Normalise what goes into the gates: gradguard.nn.LayerNormLSTM in place of nn.LSTM.",
     ),
+    Symptom.POOR_INITIALISATION: (
+        "Initialise for the activations in use: init.for_activations_(model, batch).",
+        "Give weights random values (biases may be 0): units that start alike stay alike.",
+        "Bring inputs to mean 0 and variance 1.",
+        "Let the data set the scale: init.lsuv_(model, batch); or put a normalisation layer behind each weight.",
+        "Use shortcuts around pairs of layers in networks of more than about ten (init.zero_residual_).",
+    ),
+    Symptom.DEAD_UNITS: (
+        "Lower the learning rate, or warm it up, if the units died in the course of the run.",
+        "Start biases at 0 and weights by Kaiming's rule (init.for_activations_(model, batch)).",
+        "Replace ReLU by LeakyReLU, GELU or SiLU in the layers that are named.",
+        "Put a normalisation layer (BatchNorm, LayerNorm) before the activation: it brings units back.",
+    ),
+    Symptom.SATURATED_UNITS: (
+        "Bring inputs to mean 0 and variance 1.",
+        "Initialise for the activation in use: init.for_activations_(model, batch), Xavier's for tanh.",
+        "Lower the learning rate, if the units ran into saturation in the course of the run.",
+        "Put a normalisation layer (BatchNorm, LayerNorm) before the activation.",
+        "Replace sigmoid and tanh in hidden layers by ReLU, GELU or SiLU.",
+    ),
     Symptom.NO_GRADIENT: (
         "Check that the parameter takes part in the forward pass and that its output reaches the loss.",
         "Look for detach(), .data, .item(), argmax, torch.no_grad() or NumPy between it and the loss.",
@@ -68,6 +89,25 @@ ADVICE: Mapping[Symptom, tuple[str, ...]] = {
         "Mend a vanishing gradient first, if there is a finding for these layers.",
         "Keep float32 master weights: in pure bf16 or fp16 an update below 1/256 of the weight rounds to nothing.",
         "Use an optimizer that scales each parameter's step (Adam, AdamW) in place of plain SGD.",
+    ),
+    Symptom.LOSS_SPIKE: (
+        "Look at the batches of the first high steps: corrupt inputs, wrong labels, a sequence of another length.",
+        "Clip what is unusual: clip=ZClip() keeps single bad gradients from the weights.",
+        "Lower the learning rate, or warm it up for longer, if the updates had grown before (see the evidence).",
+        "Under Adam lower beta2 (0.95), so that its second moment follows a gradient that grows.",
+        "Go back to the last checkpoint before it and leave those batches out, if it does not come back.",
+    ),
+    Symptom.OSCILLATING_LOSS: (
+        "Lower the learning rate, by 3x to 10x; or lower momentum.",
+        "Check that the gradients are set to zero before each backward pass.",
+        "Let the learning rate fall in the course of the run (a cosine, or ReduceLROnPlateau).",
+        "Take larger batches, or accumulate over several.",
+    ),
+    Symptom.SLOW_CONVERGENCE: (
+        "Raise the learning rate, by 10x; check that a schedule or a scaled loss does not make it tiny.",
+        "Use an optimizer that scales each parameter's step (Adam, AdamW) in place of plain SGD.",
+        "Bring inputs to mean 0 and variance 1.",
+        "If the model was trained before and is at its best, leave it.",
     ),
     Symptom.CLIPPED_TOO_OFTEN: (
         "Raise the limit to the norm that 95 % of the steps stay below (see the evidence), or let ZClip() find it.",

@@ -110,6 +110,7 @@ class Block:
         activations: what sampled steps among these showed of the layers' outputs; none where nobody looked.
         moved: float64, [R]; norm of the step's change over the weights' norm, of a small fixed sample of the weights;
             NaN where it is not known.
+        alone: whether the guard watches no other optimizer.
     """
 
     layout: Layout
@@ -127,3 +128,4 @@ class Block:
     in_time: tuple[InTime, ...] = ()
     activations: tuple[Activations, ...] = ()
     moved: Tensor | None = None
+    alone: bool = True

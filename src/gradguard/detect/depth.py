@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple, final
 import torch
 from torch import Tensor
 
-from gradguard.detect.base import AbstractDetector, Persistence
+from gradguard.detect.base import AbstractDetector, Persistence, Spell
 from gradguard.detect.block import Block, Role
 from gradguard.detect.finding import Finding, Severity
 from gradguard.detect.profile import Trend, layers_of, profile, trend
@@ -67,6 +67,8 @@ class AbstractDepthDetector(AbstractDetector):
         min_layers: a step at which fewer layers than this have a gradient is not judged, >= 3.
         warmup: counted steps passed over first.
         patience: steps over which the condition has to persist, >= 1.
+        early: first steps, >= 1, at four in five of which it is enough by itself: a start that is far off does its harm
+            before the warm-up is over, and may hide behind it.
 
     Source: Glorot and Bengio 2010 (profiles over depth); AUTOTRAINER, ICSE 2021 (first over last layer).
     """
@@ -84,6 +86,7 @@ class AbstractDepthDetector(AbstractDetector):
         min_layers: int = 4,
         warmup: int = 10,
         patience: int = 20,
+        early: int = 5,
     ) -> None:
         if not (decades > 0 and bias_decades > 0 and 0 <= min_r2 < 1 and min_layers >= 3 and warmup >= 0):
             raise ValueError(
@@ -91,11 +94,13 @@ class AbstractDepthDetector(AbstractDetector):
                 f"warmup >= 0, got {decades=}, {bias_decades=}, {min_r2=}, {min_layers=}, {warmup=}."
             )
         self.decades, self.bias_decades = decades, bias_decades
-        self.min_r2, self.min_layers, self.warmup = min_r2, min_layers, warmup
-        self.persistence = Persistence(patience)
+        self.min_r2, self.min_layers, self.warmup, self.patience = min_r2, min_layers, warmup, patience
+        self.persistence, self.beginning = Persistence(patience), Persistence(early)
+        self.early = early
         self.optimizer = ""
         self.counted = 0
         self.steepest: _Fit | None = None
+        self.at_first: _Fit | None = None
 
     @property
     def limits(self) -> dict[Role, float]:
@@ -109,13 +114,26 @@ class AbstractDepthDetector(AbstractDetector):
         judged = ~block.overflow & block.totals.isfinite() & (block.totals > 0) & bool(profiles)
         for row, (step, counts) in enumerate(zip(block.steps.tolist(), judged.tolist(), strict=True)):
             self.counted += counts
-            if not counts or self.counted <= self.warmup:
+            if not counts:
                 continue
             worst = max(profiles, key=lambda p: float(p.excess[row]))
             excess = float(worst.excess[row])
-            lasts = self.persistence.observe(step, excess > 0)
+            if self.counted <= self.early:
+                self.beginning.observe(step, excess > 0)
+                if excess > (self.at_first.excess if self.at_first else 0):
+                    self.at_first = worst.at(row)
+            lasts = self.counted > self.warmup and self.persistence.observe(step, excess > 0)
             if lasts and excess > (self.steepest.excess if self.steepest else 0):
                 self.steepest = worst.at(row)
+
+    def _spell(self) -> Spell | None:
+        """Give the spell of the beginning and the later one as one."""
+        first, later = self.beginning.spell, self.persistence.spell
+        if first is None:
+            return later
+        if later is None:  # not yet, or no more
+            return Spell(first.first_step, first.last_step, active=self.counted <= self.warmup + self.patience)
+        return Spell(first.first_step, later.last_step, later.active)
 
     def _profiles(self, block: Block, role: Role) -> _Profiles | None:
         layers = layers_of(block.layout, role)
@@ -128,7 +146,9 @@ class AbstractDepthDetector(AbstractDetector):
 
     def findings(self) -> tuple[Finding, ...]:
         """Say where and by how much, if it persisted: the profile shown is the steepest one since then."""
-        spell, fit = self.persistence.spell, self.steepest
+        spell = self._spell()
+        fits = [fit for fit in (self.steepest, self.at_first if self.beginning.spell else None) if fit is not None]
+        fit = max(fits, key=lambda f: f.excess, default=None)
         if spell is None or fit is None:
             return ()
         fitted = {layer: size for layer, size in fit.sizes.items() if size > 0}

@@ -17,7 +17,8 @@ class ExplodingTime(AbstractTimeDetector):
     """The gradient of a recurrent layer grows by orders of magnitude on its way back through the steps.
 
     Rule: what comes back from the ends of the sequences is somewhere ``growth`` times as large as at lag 0, at
-    ``patience`` samples on end. Critical from the square of that, or where it overflows. LSTMs that have learnt a task
+    ``patience`` samples on end; or ``growth`` to the power of 2/3 where it doubles at each step, in sequences that are
+    too short for more. Critical from the square of that, or where it overflows. LSTMs that have learnt a task
     over their whole sequence grow a few hundredfold at single samples.
 
     What it can't see: a loop of one's own with a loss at other steps than the last (``ThroughTime(loss_at_end=True)``
@@ -33,7 +34,7 @@ class ExplodingTime(AbstractTimeDetector):
 
     symptom = Symptom.EXPLODING_TIME
 
-    def __init__(self, growth: float = 1000.0, *, patience: int = 3, min_length: int = 10) -> None:
+    def __init__(self, growth: float = 1000.0, *, patience: int = 3, min_length: int = 5) -> None:
         super().__init__(patience=patience, min_length=min_length)
         if not growth > 1:
             raise ValueError(f"ExplodingTime needs growth > 1, got {growth=}.")
@@ -41,12 +42,17 @@ class ExplodingTime(AbstractTimeDetector):
 
     def judge(self, module: str, profiles: Sequence[Profile], lag: int | None) -> Evidence | None:
         """See the head of this class."""
-        sick = [p for p in profiles if p.decay.growth >= self.growth and not p.is_total]
+        sick = [p for p in profiles if not p.is_total and self._explodes(p)]
         if not sick:
             return None
         worst = max(sick, key=lambda p: p.decay.growth)
         severity = Severity.CRITICAL if worst.decay.growth >= self.growth**2 else Severity.WARNING
         return evidence_of(worst, [p.layer for p in sick], severity, lag, math.nan, self.course)
+
+    def _explodes(self, of: Profile) -> bool:
+        rate, fit, _, growth = of.decay
+        is_steep = rate >= math.log(2) and fit >= 0.9 and growth >= self.growth ** (2 / 3)
+        return growth >= self.growth or is_steep
 
     def explain(self, evidence: Evidence) -> tuple[Mapping[str, object], str]:
         """Give the numbers, and the sentences."""

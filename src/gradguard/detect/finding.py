@@ -59,6 +59,15 @@ class Finding:
         return ADVICE.get(self.symptom, ())
 
     @property
+    def brief(self) -> str:
+        """What, where, since when, and whether it still holds, on one line."""
+        when = f"since step {self.first_step}, ongoing"
+        if not self.active:
+            span = f"at step {self.first_step}" if self.first_step == self.last_step else ""
+            when = f"{span or f'steps {self.first_step} to {self.last_step}'}, over"
+        return f"{self.symptom.value} in {_listed(self.where)} {when}"
+
+    @property
     def headline(self) -> str:
         """What, where, since when and why, without the numbers and the advice."""
         steps = f"steps {self.first_step} to {self.last_step}"

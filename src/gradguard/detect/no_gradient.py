@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import final
 
 import torch
 
 from gradguard.detect.base import AbstractDetector, PerParameter
-from gradguard.detect.block import Block
+from gradguard.detect.block import Block, Role
 from gradguard.detect.finding import Finding, Severity
 from gradguard.detect.symptom import Symptom
 
@@ -18,7 +19,8 @@ class NoGradient(AbstractDetector):
 
     Rule: ``patience`` steps on end from its first one. A single gradient ends it for good: a late start is no fault.
     While a parameter is frozen (``requires_grad=False``) nothing counts. Entries below 1e-23, whose squares underflow
-    in float32, count as zero. Critical where no parameter at all has a gradient.
+    in float32, count as zero. Critical where no parameter at all has a gradient; info where only biases have none whose
+    layers' weights have one, since a bias may cancel: that of a Wasserstein critic's last layer does.
 
     What it can't see: parameters that no optimizer holds, and single dead rows of a parameter that lives.
 
@@ -35,6 +37,7 @@ class NoGradient(AbstractDetector):
         self.reported: dict[str, tuple[int, int]] = {}  # first step, last step without
         self.started: dict[str, int] = {}
         self.trainable: frozenset[str] = frozenset()
+        self.beside: frozenset[str] = frozenset()  # biases of layers whose weights get a gradient
 
     def observe(self, block: Block) -> None:
         """Take in the next steps."""
@@ -56,6 +59,9 @@ class NoGradient(AbstractDetector):
             self.reported[names[i]] = (self.started[names[i]], last)
         self.without.values = torch.where(ever, torch.nan, counts)
         self.trainable = frozenset(n for n, t in zip(names, block.trainable.tolist(), strict=True) if t)
+        rows = list(zip(names, block.layout.layers, block.layout.roles, self.without.values.tolist(), strict=True))
+        alive = {layer for _, layer, _, count in rows if math.isnan(count)}
+        self.beside = frozenset(name for name, layer, role, _ in rows if role is Role.BIAS and layer in alive)
 
     def findings(self) -> tuple[Finding, ...]:
         """One finding for all that still have none, one for those that got one late."""
@@ -69,6 +75,7 @@ class NoGradient(AbstractDetector):
             first, last = min(s for s, _ in spans.values()), max(s for _, s in spans.values())
             none_at_all = active and len(spans) == len(self.trainable)
             severity = Severity.CRITICAL if none_at_all else Severity.WARNING
+            severity = Severity.INFO if self.beside.issuperset(spans) else severity
             what = "parameter has" if len(spans) == 1 else "parameters have"
             when = "so far" if active else "for a while"
             why = (

@@ -23,8 +23,8 @@ class NonFinite(AbstractDetector):
     Named are all bad parameters of the first bad step. NaN spreads from where it arises towards the input, so the last
     bad one in the order of the model is next to the cause. Over after ``patience`` finite steps.
 
-    What it can't see: which operation made it; a finite gradient whose float32 square overflows looks like Inf until
-    the guard measures exactly, from its next flush on.
+    What it can't see: which operation made it, for which there is ``probe.first_bad_module``; a finite gradient whose
+    float32 square overflows looks like Inf until the guard measures exactly, from its next flush on.
 
     Args:
         patience: finite steps after which it no longer holds, >= 1.

@@ -13,11 +13,13 @@ from gradguard.detect.in_time import Profile
 from gradguard.detect.state import saved
 from gradguard.detect.symptom import Symptom
 
+CANDIDATES = frozenset({"g", "n", "h", "a"})  # letters of what a tanh makes
 ALWAYS = 0.99  # share of the steps at which a unit's gate has to be saturated
 _MEANS = {
     "forget gate shut": "the cells keep nothing from one step to the next",
     "forget gate stuck open": "the cells only add up, and have grown until their tanh is saturated",
     "output gate shut": "what the cells hold does not get out, and no gradient gets in",
+    "all gates saturated": "they sit at one end or the other, as the input says, and hardly any gradient passes them",
 }
 
 
@@ -43,18 +45,22 @@ class SaturatedGates(AbstractDetector):
       how long memories are made, by ``init.chrono_`` among others;
     - the output gate is shut.
 
+    Or of all gates with a sigmoid, two at least, ``all_gates`` of the values or more are saturated, at whichever end:
+    inputs or weights are too large. Long memories, by ``init.chrono_`` among others, leave the output gate alone.
+
     What it can't see: single dead units among many that live; input gates that are shut, and the update gate of a GRU
     that is always open: ``init.chrono_`` makes both; gates of cells of your own.
 
     Args:
         units: share of the units, in (0, 1].
+        all_gates: share of the values of each gate, in (0, 1].
         patience: samples on end, >= 1.
     """
 
-    def __init__(self, units: float = 0.5, *, patience: int = 3) -> None:
-        if not 0 < units <= 1:
-            raise ValueError(f"SaturatedGates needs units in (0, 1], got {units=}.")
-        self.units, self.patience = units, patience
+    def __init__(self, units: float = 0.5, *, all_gates: float = 0.6, patience: int = 3) -> None:
+        if not (0 < units <= 1 and 0 < all_gates <= 1):
+            raise ValueError(f"SaturatedGates needs units and all_gates in (0, 1], got {units=}, {all_gates=}.")
+        self.units, self.all_gates, self.patience = units, all_gates, patience
         self.persistence = PerPlace(patience)
         self.optimizer = ""
         self.stuck: dict[str, _Stuck] = {}
@@ -81,11 +87,17 @@ class SaturatedGates(AbstractDetector):
             found.append(("forget gate stuck open", keep, open_))
         if out is not None:
             found.append(("output gate shut", out, _share(out.shut)))
-        return [
+        stuck = [
             _Stuck(profile.layer, what, share, float(gate.mean.mean()))
             for what, gate, share in found
             if share >= self.units
         ]
+        sigmoids = [gate for letter, gate in gates.items() if letter not in CANDIDATES]
+        least = min((gate.saturated for gate in sigmoids), default=0.0)
+        if len(sigmoids) > 1 and least >= self.all_gates:
+            means = [float(gate.mean.mean()) for gate in sigmoids]
+            stuck.append(_Stuck(profile.layer, "all gates saturated", least, sum(means) / len(means)))
+        return stuck
 
     def findings(self) -> tuple[Finding, ...]:
         """Say which gates stand still, and in how many units."""

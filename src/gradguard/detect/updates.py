@@ -9,11 +9,19 @@ from typing import NamedTuple, final
 
 import torch
 
-from gradguard.detect.base import AbstractDetector, PerParameter, Persistence
-from gradguard.detect.block import Block, Role
+from gradguard.detect.base import AbstractDetector, PerParameter, Persistence, Spell
+from gradguard.detect.block import Block, Layout, Role
 from gradguard.detect.finding import Finding, Severity
 from gradguard.detect.state import saved
 from gradguard.detect.symptom import Symptom
+
+AFTER = 10  # losses after the first step, in which harm shows
+
+
+def matrices(layout: Layout) -> list[int]:
+    """Give the places of the weight matrices; of all but biases where there are none, as in a model of embeddings."""
+    of = {role: [i for i, one in enumerate(layout.roles) if one is role] for role in Role}
+    return of[Role.WEIGHT] or of[Role.OTHER]
 
 
 @final
@@ -21,10 +29,11 @@ class UpdateTooLarge(AbstractDetector):
     """One optimizer step changes the weights by a large share of themselves.
 
     Rule: the median over all weight matrices of update norm / weight norm, on sampled steps. Critical where it
-    reaches ``breaking`` at two samples on end after step 1; a warning where it reaches ``ratio`` at ``patience``
-    samples on end that span ``min_steps`` steps after ``warmup``. About 1e-3 is usual; the first steps of Adam on small
-    weights exceed 0.1 in many runs that train well, hence the warm-up. Weights that were zero at the first sample are
-    left out of the first limit: whatever grows from nothing doubles.
+    reaches ``breaking`` at two samples on end after step 1, or half of that at step 1, where the loss rises by it (of
+    the next ten losses the median is 15 % above the first one, or the highest three times as high): Adam's first step
+    on small weights is as large in runs that train well, but does no harm there. A warning where it reaches ``ratio``
+    at ``patience`` samples on end that span ``min_steps`` steps after ``warmup``. About 1e-3 is usual. Weights that
+    were zero at the first sample are left out of the first two limits: whatever grows from nothing doubles.
 
     What it can't see: what happens between samples; a single layer that moves too fast among many that do not.
 
@@ -55,6 +64,9 @@ class UpdateTooLarge(AbstractDetector):
         self.ratio, self.breaking, self.warmup, self.min_steps = ratio, breaking, warmup, min_steps
         self.lasting = Persistence(patience, share=1.0)
         self.breaks = Persistence(2, share=1.0)
+        self.at_first, self.first_by_weight = 0.0, dict[str, float]()  # the ratios of step 1
+        self.losses: tuple[float, ...] = ()  # the first eleven
+        self.alone = True
         self.zero_at_first: frozenset[str] | None = None
         self.optimizer = ""
         self.largest = 0.0
@@ -63,8 +75,11 @@ class UpdateTooLarge(AbstractDetector):
     def observe(self, block: Block) -> None:
         """Take in the sampled steps among the next ones."""
         layout, samples = block.layout, block.samples
-        self.optimizer = layout.optimizer
-        weights = [i for i, role in enumerate(layout.roles) if role is Role.WEIGHT]
+        self.optimizer, self.alone = layout.optimizer, block.alone
+        if len(self.losses) <= AFTER:
+            losses = block.losses[block.has_loss & ~block.overflow & block.losses.isfinite()].tolist()
+            self.losses = (*self.losses, *losses)[: AFTER + 1]
+        weights = matrices(layout)
         names = [layout.names[i] for i in weights]
         for step, ratios, norms in zip(
             samples.steps.tolist(), samples.update_ratios[:, weights], samples.weight_norms[:, weights], strict=True
@@ -74,6 +89,8 @@ class UpdateTooLarge(AbstractDetector):
             by_weight = {n: r for n, r in zip(names, ratios.tolist(), strict=True) if not math.isnan(r)}
             grown = [r for n, r in by_weight.items() if n not in self.zero_at_first]
             breaks = step > 1 and bool(grown) and median_low(grown) >= self.breaking
+            if step == 1 and grown:
+                self.at_first, self.first_by_weight = median_low(grown), by_weight
             middle = median_low(by_weight.values()) if by_weight else 0.0
             lasts = step > self.warmup and middle >= self.ratio
             if step > 1 and grown:
@@ -83,25 +100,36 @@ class UpdateTooLarge(AbstractDetector):
             if (breaks or lasts) and middle > self.largest:
                 self.largest, self.largest_by_weight = middle, by_weight
 
+    def _was_overwritten(self) -> bool:
+        if self.at_first < self.breaking / 2 or len(self.losses) <= AFTER:
+            return False
+        if not self.alone:
+            return self.at_first >= 2 * self.breaking
+        before, *after = self.losses
+        return median_low(after) - before >= 0.15 * abs(before) or max(after) - before >= 2 * abs(before)
+
     def findings(self) -> tuple[Finding, ...]:
         """Say by how much the weights move at each step."""
         lasting = self.lasting.spell
         if lasting is not None and lasting.last_step - lasting.first_step < self.min_steps:
             lasting = None
-        spells = [spell for spell in (self.breaks.spell, lasting) if spell is not None]
+        first = Spell(1, 1, active=False) if self._was_overwritten() else None
+        spells = [spell for spell in (first, self.breaks.spell, lasting) if spell is not None]
         if not spells:
             return ()
-        ordered = sorted(self.largest_by_weight.items(), key=lambda item: -item[1])
+        is_first = first is not None and self.at_first > self.largest
+        largest = self.at_first if is_first else self.largest
+        ordered = sorted((self.first_by_weight if is_first else self.largest_by_weight).items(), key=lambda i: -i[1])
         finding = Finding(
             Symptom.UPDATE_TOO_LARGE,
-            Severity.CRITICAL if self.breaks.spell is not None else Severity.WARNING,
+            Severity.CRITICAL if first or self.breaks.spell is not None else Severity.WARNING,
             tuple(name for name, ratio in ordered if ratio >= self.ratio),
             self.optimizer,
             min(spell.first_step for spell in spells),
             max(spell.last_step for spell in spells),
             any(spell.active for spell in spells),
-            {"median update/weight": self.largest, "usual": "1e-4 to 1e-2", "by weight": dict(ordered)},
-            f"A single step changes the median weight matrix by up to {self.largest:.2g} of its own norm: what was "
+            {"median update/weight": largest, "usual": "1e-4 to 1e-2", "by weight": dict(ordered)},
+            f"A single step changes the median weight matrix by up to {largest:.2g} of its own norm: what was "
             "learnt so far is overwritten.",
         )
         return (finding,)
@@ -140,7 +168,8 @@ class UpdateTooSmall(AbstractDetector):
         """Take in the sampled steps among the next ones."""
         layout, samples = block.layout, block.samples
         self.optimizer, names = layout.optimizer, layout.names
-        is_weight = torch.tensor([role is Role.WEIGHT for role in layout.roles], dtype=torch.bool)
+        is_weight = torch.zeros(len(names), dtype=torch.bool)
+        is_weight[matrices(layout)] = True
         with_gradient = dict(zip(block.steps.tolist(), (block.grad_norms != 0) & ~block.missing, strict=True))
         statistics = (self.largest, self.samples, self.first, self.last)
         largest, count, first, last = (statistic.of(names) for statistic in statistics)

@@ -39,7 +39,8 @@ class VanishingTime(AbstractTimeDetector):
 
     Args:
         share: of the sequence's length, below which a horizon is short, in (0, 1).
-        min_steps: with a loss, before the loss is judged.
+        min_steps: with a loss, before the loss is judged; twice the length of the sequences where that is less, and at
+            least 100.
         patience: samples on end, >= 1.
         min_length: steps of a sequence below which nothing is said.
 
@@ -70,7 +71,8 @@ class VanishingTime(AbstractTimeDetector):
             reaches = longest.share >= self.share or not all(p.is_at_end for p in profiles)
         is_on = (spell := self.persistence.spell(module)) is not None and spell.active
         opening = not is_on and opens(self.middles[module])
-        is_judged = not course.steps or course.steps >= self.min_steps
+        enough = min(self.min_steps, max(100, 2 * longest.length))
+        is_judged = not course.steps or course.steps >= enough
         if reaches or not is_judged or (course.steps and (course.has_learnt or course.falls or opening)):
             return None
         severity = Severity.WARNING if course.steps else Severity.INFO

@@ -1,0 +1,148 @@
+"""A loss that does not settle: it swings, climbs back, or bounces about where it began."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from statistics import fmean, median
+from typing import final
+
+from gradguard.detect.base import PerPlace
+from gradguard.detect.finding import Finding, Severity
+from gradguard.detect.loss import AbstractLossDetector
+from gradguard.detect.recent_loss import RecentLoss, mean_or_nan
+from gradguard.detect.symptom import Symptom
+
+SHORT = 10  # losses of a mean, in which the noise of single batches is small
+LONG = 50  # losses between two looks
+LATELY = 200  # losses among which swings are counted
+_MEANS = {
+    "swings": "it went up and down {swings} times in {lately} steps, by {swing:.2g} or more each time",
+    "climbs": "it has climbed back to {level:.3g} from {best:.3g}",
+    "bounces": "it bounces about {level:.3g}, where it began ({start:.3g}), at steps of {moved:.1e} of the weights",
+}
+
+
+@final
+class OscillatingLoss(AbstractLossDetector):
+    r"""The loss does not settle: the steps are too large for the slope that they go down.
+
+    Rule, after each 50 losses, with a the mean of the first ten, b the lowest median of 50 so far, and g = a - b what
+    was learnt at best, which has to be a tenth of a for the first two:
+
+    - *swings*: among the last 200 losses, the means of ten went from a low to a high or back ``swings`` times, by at
+      least ``share`` g each and four times what the scatter of single batches explains;
+    - *climbs*: the median of the last 50 lies ``share`` g above b, and five times its standard error, at ``patience``
+      looks on end;
+    - *bounces*: it is not below 90 % of a, the middle half of the losses spreads over ``scatter`` of it, and a step
+      moves the weights by ``moved`` of their norm or more, at ``patience`` looks on end.
+
+    What it can't see: swings from one step to the next, which the means of ten even out, unless it bounces; those of a
+    cyclic learning rate are told like others.
+
+    Args:
+        swings: how many, >= 2.
+        share: of what was learnt, in (0, 1).
+        scatter: interquartile range over the median, > 0.
+        moved: average update over the weights, > 0.
+        patience: looks on end, >= 1.
+
+    Source: AUTOTRAINER (accuracy that goes up and down by 0.03 or more), TheDeepChecker (twice the lowest loss).
+    """
+
+    def __init__(
+        self, swings: int = 4, *, share: float = 0.25, scatter: float = 0.1, moved: float = 2e-2, patience: int = 2
+    ) -> None:
+        super().__init__()
+        if not (swings >= 2 and 0 < share < 1 and scatter > 0 and moved > 0):
+            raise ValueError(
+                f"OscillatingLoss needs swings >= 2, 0 < share < 1, scatter > 0, moved > 0, got {swings=}, {share=}, "
+                f"{scatter=}, {moved=}."
+            )
+        self.swings, self.share, self.scatter, self.moved, self.patience = swings, share, scatter, moved, patience
+        self.recent = RecentLoss()
+        self.persistence = PerPlace(patience, share=1.0)
+        self.last: deque[float] = deque(maxlen=LONG)
+        self.steps: deque[float] = deque(maxlen=LONG)
+        self.means: deque[float] = deque(maxlen=LATELY // SHORT)
+        self.noise = 0.0  # exponential mean of squared differences between neighbours, half of which is their variance
+        self.before = math.nan
+        self.best = math.inf
+        self.evidence: dict[str, dict[str, float]] = {}
+
+    def see(self, step: int, loss: float, moved: float) -> None:
+        """Take in one step."""
+        self.recent.observe(loss)
+        self.last.append(loss)
+        self.steps.append(moved)
+        if not math.isnan(self.before):
+            self.noise += 0.02 * ((loss - self.before) ** 2 - self.noise)
+        self.before = loss
+        if self.recent.count % SHORT == 0:
+            self.means.append(fmean(list(self.last)[-SHORT:]))
+        if self.recent.count % LONG == 0:
+            self._look(step)
+
+    def _look(self, step: int) -> None:
+        start, level = self.recent.start, median(self.last)
+        gained = start - self.best
+        quarters = sorted(self.last)
+        spread = quarters[3 * LONG // 4] - quarters[LONG // 4]
+        moved = mean_or_nan(list(self.steps))
+        swing = max(self.share * gained, 4 * math.sqrt(self.noise / 2 / SHORT))
+        error = 1.25 * math.sqrt(self.noise / 2 / LONG)  # of a median
+        count = _swings(list(self.means), swing) if math.isfinite(swing) else 0
+        has_learnt = gained > 0.1 * abs(start)
+        found = {
+            "swings": has_learnt and count >= self.swings,
+            "climbs": has_learnt and level > self.best + max(self.share * gained, 5 * error),
+            "bounces": level > start - 0.1 * abs(start) and spread > self.scatter * abs(level) and moved >= self.moved,
+        }
+        numbers = {"swings": count, "lately": LATELY, "swing": swing, "level": level, "best": self.best}
+        for kind, holds in found.items():
+            self.persistence.observe(kind, step, holds)
+            if holds:
+                self.evidence[kind] = {**numbers, "start": start, "moved": moved}
+        self.best = min(self.best, level)
+
+    def findings(self) -> tuple[Finding, ...]:
+        """Say what it does."""
+        spells = self.persistence.spells()
+        if not spells:
+            return ()
+        active = {kind: spell for kind, spell in spells.items() if spell.active}
+        told = active or spells
+        reasons = "; ".join(_MEANS[kind].format(**self.evidence[kind]) for kind in _MEANS if kind in told)
+        last = self.evidence[next(iter(told))]
+        return (
+            Finding(
+                Symptom.OSCILLATING_LOSS,
+                Severity.WARNING if active else Severity.INFO,
+                (),
+                self.optimizer,
+                min(spell.first_step for spell in told.values()),
+                max(spell.last_step for spell in told.values()),
+                bool(active),
+                {
+                    "loss at first": last["start"],
+                    "lowest": last["best"],
+                    "now": last["level"],
+                    "update/weight": last["moved"],
+                },
+                f"The loss does not settle: {reasons}.",
+            ),
+        )
+
+
+def _swings(means: list[float], least: float) -> int:
+    """Count the ways between turning points of a series that are at least so long."""
+    count, low, high, up = 0, means[0], means[0], None
+    for value in means[1:]:
+        low, high = min(low, value), max(high, value)
+        if up is not True and value - low >= least:
+            count, up, high = count + 1, True, value
+            low = value
+        elif up is not False and high - value >= least:
+            count, up, low = count + 1, False, value
+            high = value
+    return count

@@ -1,0 +1,62 @@
+"""The loss over the last hundred steps, and where it began: what a new loss is held against."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from statistics import fmean, median
+from typing import Any, final
+
+from gradguard.detect.state import from_plain, to_plain
+
+FIRST = 10  # steps at which the loss is that of the start
+WINDOW = 100  # losses that the level is taken from
+EVERY = 10  # losses after which it is taken anew
+SIGMA = 1.4826  # standard deviation of a normal distribution over its median absolute deviation
+
+
+@final
+class RecentLoss:
+    """Median and spread of the last hundred losses, taken anew after each ten.
+
+    Attributes:
+        count: losses so far.
+        level: median of the last hundred; NaN before the first ten.
+        spread: a robust standard deviation of them.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first = 0.0
+        self.window: deque[float] = deque(maxlen=WINDOW)
+        self.level = self.spread = math.nan
+
+    def observe(self, loss: float) -> None:
+        """Take in a finite loss."""
+        self.count += 1
+        self.first += loss if self.count <= FIRST else 0.0
+        self.window.append(loss)
+        if self.count % EVERY == 0:
+            self.level = median(self.window)
+            self.spread = SIGMA * median(abs(x - self.level) for x in self.window)
+
+    @property
+    def start(self) -> float:
+        """Mean of the first ten."""
+        return self.first / min(self.count, FIRST) if self.count else math.nan
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give all of it."""
+        return {name: to_plain(value) for name, value in vars(self).items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take it over."""
+        for name, value in state.items():
+            setattr(self, name, from_plain(value, getattr(self, name)))
+
+
+def mean_or_nan(values: list[float]) -> float:
+    """Give the mean of what is not NaN."""
+    known = [value for value in values if not math.isnan(value)]
+    return fmean(known) if known else math.nan

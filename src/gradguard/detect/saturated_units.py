@@ -1,0 +1,42 @@
+"""Units that sit at the ends of a bounded activation."""
+
+from __future__ import annotations
+
+from typing import final
+
+from torch import Tensor
+
+from gradguard.detect.activations import Units
+from gradguard.detect.symptom import Symptom
+from gradguard.detect.units import AbstractUnitsDetector, Useless
+
+
+@final
+class SaturatedUnits(AbstractUnitsDetector):
+    """Most units of a layer sit at an end of their sigmoid or tanh, where it has no slope, for nearly every input.
+
+    Rule and arguments are those of :class:`AbstractUnitsDetector`; a unit does nothing where the slope of its
+    activation is less than a tenth of the largest at 95 % of the entries of a batch: beyond 0.974 or below 0.026 of a
+    sigmoid, beyond 0.949 of a tanh. Gates of recurrent modules have a detector of their own.
+
+    What it can't see: sigmoids at the output, which are meant to saturate; activations inside a fused or compiled
+    module.
+
+    Source: SageMaker Debugger and DeepDiagnosis, whose limits for what goes in (9.5 and 5) are absolute, and whose
+    share of a layer is 50 %.
+    """
+
+    symptom = Symptom.SATURATED_UNITS
+    word = "saturated"
+
+    def useless(self, units: Units) -> Tensor:
+        """Say which were at an end."""
+        return units.saturated
+
+    def explain(self, worst: Useless, layers: int) -> str:
+        """Say how many, and what follows."""
+        where = "a layer" if layers == 1 else f"the worst of {layers} layers"
+        return (
+            f"{worst.useless} of {worst.units} units of {where} sit at an end of their {worst.activation} for nearly "
+            "every input: less than a tenth of the gradient passes, and they hardly tell inputs apart."
+        )
