@@ -5,17 +5,18 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gradguard import Guard, init
 from gradguard import nn as gnn
 from gradguard.clip import ZClip
 from gradguard.functional import norms
-from gradguard.probe import through_time
+from gradguard.probe import activations, through_time
 from gradguard.recover import Skip
 from tests import reference
 from tests.contracts.recurrent import IN_TRAINING, MODULES, Kind, projected
@@ -199,4 +200,71 @@ def test_a_look_waits_for_nothing(kind: type[nn.Module]) -> None:
         else:
             optimizer.step()
     assert guard.history["memory/rnn.l0/0"].steps.tolist() == [1, 2, 3, 4]
+    guard.close()
+
+
+class Mixed(nn.Module):
+    """A convolution with a norm, a recurrent module, a transformer's layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.rnn, self.layer = nn.LSTM(8, 8, batch_first=True), nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.out = nn.Linear(8, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu_(self.norm(self.conv(x))).mean(3).transpose(1, 2)
+        return self.out(torch.relu(self.layer(self.rnn(x)[0])))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_look_at_layers_changes_nothing_waits_for_nothing_and_sees_what_a_cpu_sees(dtype: torch.dtype) -> None:
+    ends, x = [], torch.randn(16, 1, 12, 12)
+    seen = {}
+    for asked in (False, True):
+        torch.manual_seed(0)
+        model = Mixed()
+        expected = activations(copy.deepcopy(model).eval(), x, lambda m, x: m(x).square().mean())
+        model.cuda().train()
+        for dropout in (m for m in model.modules() if isinstance(m, nn.Dropout)):
+            dropout.p = 0.0 if dtype is torch.float32 else dropout.p
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+        scaler = torch.amp.GradScaler("cuda", enabled=dtype is torch.float16)
+        guard = Guard(model, optimizer, every_n_steps=100, activations=asked, scaler=scaler)
+        given = x.cuda()
+        for step in range(9):
+            optimizer.zero_grad()
+            with nullcontext() if step == 0 or dtype is torch.float16 else no_synchronisation():
+                with torch.autocast("cuda", dtype, enabled=dtype is torch.float16), sdpa_kernel(SDPBackend.MATH):
+                    loss = model(given).float().square().mean()
+                with torch.backends.cudnn.flags(deterministic=True, allow_tf32=False):
+                    scaler.scale(loss).backward()
+                scaler.step(optimizer)
+                scaler.update()
+        assert guard.host_reads == 0
+        seen = {name: float(guard.history[name].last[0]) for name in guard.history if name.startswith("activation/")}
+        ends.append([*model.state_dict().values(), *(p.grad for p in model.parameters())])
+        guard.close()
+    assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
+    assert {name.split("/")[1] for name in seen} >= {"conv", "rnn", "layer.linear1", "layer.self_attn.out_proj", "out"}
+    assert {name for name in seen if name.endswith("/silent")} == {
+        f"activation/{layer}/silent" for layer in ("norm", "layer.linear1", "layer.norm2")
+    }
+    (first,) = [one for one in expected.signals if one.layer == "conv"]
+    assert seen["activation/conv/rms"] == pytest.approx(first.rms, rel=1e-2)
+    assert seen["activation/out/grad_rms"] > 0
+
+
+def test_a_step_that_is_captured_is_let_alone() -> None:
+    model, x = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 1)).cuda(), torch.randn(4, 8, device="cuda")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    guard = Guard(model, optimizer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's, about streams
+        whole = torch.cuda.make_graphed_callables(model, (x,))
+    for _ in range(3):
+        optimizer.zero_grad(set_to_none=False)
+        whole(x).square().mean().backward()
+        optimizer.step()
+    assert guard.steps == {"optimizer": 3}
     guard.close()

@@ -1,4 +1,4 @@
-"""Nothing is read on the host between flushes: on ``device="meta"`` every host read raises, and six seeded ones do."""
+"""Nothing is read on the host between flushes: on ``device="meta"`` every host read raises, and seeded ones do."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ from gradguard.functional import (
     update_quantile_window,
 )
 from gradguard.probe import UpdateProbe
+from gradguard.probe.movement import Movement
 from gradguard.recover import Skip
 
 META = torch.device("meta")
@@ -134,7 +135,7 @@ READS: dict[str, Callable[[torch.Tensor], object]] = {
 PLACES = ["measure", "measure", "probe", "probe", "loss", "loss"]
 
 
-@pytest.mark.parametrize(("read", "place"), list(zip(READS, PLACES, strict=True)))
+@pytest.mark.parametrize(("read", "place"), [*zip(READS, PLACES, strict=True), ("item", "after"), ("bool", "_compare")])
 def test_a_seeded_host_read_is_caught(read: str, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def seed(function: Callable[..., object], pick: Callable[[object], torch.Tensor]) -> Callable[..., object]:
         def with_read(*args: object, **kwargs: object) -> object:
@@ -146,6 +147,8 @@ def test_a_seeded_host_read_is_caught(read: str, place: str, monkeypatch: pytest
 
     if place == "measure":
         monkeypatch.setattr(track_module, "measure", seed(measure, lambda m: m.norms))
+    elif place in ("after", "_compare"):
+        monkeypatch.setattr(Movement, place, seed(getattr(Movement, place), lambda _: torch.empty(2, device=META)))
     elif place == "probe":
         monkeypatch.setattr(UpdateProbe, "finish", seed(UpdateProbe.finish, lambda u: u.ratios))
     else:

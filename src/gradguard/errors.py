@@ -1,5 +1,7 @@
 """What GradGuard raises and warns with, beside plain ``ValueError`` and ``TypeError`` for a mistake in the call."""
 
+from typing import Any
+
 
 class GradGuardError(Exception):
     """Base class of the errors that are GradGuard's own."""
@@ -14,7 +16,15 @@ class RecordError(GradGuardError, ValueError):
 
 
 class CriticalFindingError(GradGuardError, RuntimeError):
-    """A critical finding in a strict run: training was stopped."""
+    """A critical finding in a strict run: training was stopped.
+
+    Attributes:
+        finding: the :class:`gradguard.Finding`; None where it is of another process's batch.
+    """
+
+    def __init__(self, message: str = "", finding: Any = None) -> None:
+        super().__init__(message)
+        self.finding = finding
 
 
 class MissingPackageError(GradGuardError, ImportError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -39,6 +40,12 @@ def known_parameters(models: Mapping[str, nn.Module]) -> dict[int, Known]:
                 full = f"{path}.{name}" if path else name
                 known[id(param)] = Known(full, path, module, len(known))
     return known
+
+
+def layer_of(known: Known) -> str:
+    """Name the layer: the module, or, in a stacked recurrent one, ``lstm.l0`` for what belongs to its first layer."""
+    stacked = re.search(r"_(l\d+)(_reverse)?$", known.name)
+    return f"{known.layer}.{stacked[1]}".lstrip(".") if stacked else known.layer
 
 
 def named_modules(models: Mapping[str, nn.Module]) -> Iterator[tuple[str, nn.Module]]:

@@ -84,7 +84,7 @@ SICK = {
     detect.DeadUnits: lambda: healthy(activations=layers(silent=0.8)),
     detect.SaturatedUnits: lambda: healthy(activations=layers(saturated=0.8)),
     detect.PoorInitialisation: lambda: healthy(activations=layers(distinct=1e-5)),
-    detect.LossSpike: lambda: healthy(losses=falling() | {step: 3.0 for step in range(151, 201)}),
+    detect.LossSpike: lambda: healthy(losses=falling() | dict.fromkeys(range(151, 201), 3.0)),
     detect.OscillatingLoss: lambda: healthy(losses=falling(slope=0.1) | {s: 1 + s / 100 for s in range(80, 201)}),
     detect.SlowConvergence: lambda: healthy(losses=falling(slope=1e-5), moved=1e-5),
     detect.ExplodingTime: lambda: healthy(in_time=in_time(1.1)),

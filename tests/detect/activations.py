@@ -25,7 +25,7 @@ def units(
 def signals(
     factor: float = 1.0, back: float = 1.0, *, distinct: float = 0.9, varies: float = 0.8, layers: int = 6
 ) -> list[Signal]:
-    """Layers whose output grows by ``factor`` from one to the next, and whose gradient by ``back`` to the one before."""
+    """Layers whose output grows by ``factor`` from one to the next, and whose gradient by ``back`` to that before."""
     return [Signal(f"layer{i}", factor**i, 0.01 * back ** (layers - 1 - i), distinct, varies) for i in range(layers)]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pytest
@@ -23,12 +23,14 @@ def spawn(worker: Callable[[int, int, str], None], folder: Path, prefix: str = "
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
-def assert_equal_histories(found: list[dict], guard: Guard, rel: float) -> None:
+def assert_equal_histories(found: list[dict], guard: Guard, rel: float, without: Collection[str] = ()) -> None:
     guard.diagnose()
     for rank in found:
-        assert set(rank["history"]) == set(guard.history)
+        assert set(rank["history"]) == set(guard.history) - set(without)
         assert rank["findings"] == 0
         for key, points in guard.history.items():
+            if key in without:
+                continue
             steps, last = rank["history"][key]
             assert torch.equal(steps, points.steps)
             sampled = key.startswith("update_ratio/")  # a shard is sampled at other places than the whole
@@ -56,7 +58,8 @@ def test_fsdp2_norms_equal_the_unsharded_ones(tmp_path: Path) -> None:
         optimizer.zero_grad()
         nn.functional.mse_loss(workers.forward(model, x), y).backward()
         optimizer.step()
-    assert_equal_histories(found, guard, rel=1e-6)
+    # What moves at each step is not sampled of shards: to tell the whole takes all ranks.
+    assert_equal_histories(found, guard, rel=1e-6, without={"update_norm/relative"})
     optimizer.zero_grad()
     x, y = batches(1)[0]
     nn.functional.mse_loss(workers.forward(model, x), y).backward()

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gradguard.detect import NonFinite, VanishingDepth
+from gradguard.detect import Finding, NonFinite, VanishingDepth
 from gradguard.lightning import GradGuard, GradientClipping, GradientMonitor
 from tests.lightning.loops import loader
 
@@ -39,6 +39,7 @@ trainer:
         detail: parameter
         summary: false
         run_dir: null
+        notify: tests.lightning.test_cli.hear
         detectors:
           - class_path: gradguard.detect.VanishingDepth
             init_args: {decades: 4.0}
@@ -46,6 +47,10 @@ trainer:
     - class_path: gradguard.lightning.GradientMonitor
       init_args: {every_n_steps: 3, norm_type: .inf, histograms: true}
 """
+
+
+def hear(finding: Finding) -> None:
+    """What the command line can name."""
 
 
 @pytest.fixture(params=["pytorch_lightning", "lightning.pytorch"])
@@ -92,6 +97,7 @@ def test_callbacks_from_yaml(tree: ModuleType, config: str) -> None:
     assert isinstance(depth, VanishingDepth)
     assert depth.decades == 4.0
     assert isinstance(finite, NonFinite)
+    assert [one.__name__ for one in settings.notify] == ["hear"]
     assert monitor.settings().histograms
     assert guard.guard is monitor.guard
     assert guard.guard.steps == {"optimizer": 11}
@@ -101,7 +107,12 @@ def test_callbacks_from_yaml(tree: ModuleType, config: str) -> None:
 def test_callbacks_added_on_the_command_line(tree: ModuleType) -> None:
     args = []
     for name, options in {
-        "GradGuard": {"every_n_steps": "3", "norm_type": "inf", "run_dir": "runs/1"},
+        "GradGuard": {
+            "every_n_steps": "3",
+            "norm_type": "inf",
+            "run_dir": "runs/1",
+            "notify": "[tests.lightning.test_cli.hear, builtins.print]",
+        },
         "GradientMonitor": {"every_n_steps": "3", "norm_type": "inf", "detail": "total"},
     }.items():
         args += [f"--trainer.callbacks+=gradguard.lightning.{name}"]
@@ -110,6 +121,7 @@ def test_callbacks_added_on_the_command_line(tree: ModuleType) -> None:
     for settings in (guard.settings(), monitor.settings()):
         assert (settings.every_n_steps, settings.norm_type) == (3, float("inf"))
     assert guard.settings().run_dir == Path("runs/1")
+    assert [one.__name__ for one in guard.settings().notify] == ["hear", "print"]
     assert (guard.settings().detail, monitor.settings().detail) == ("module", "total")
 
 

@@ -90,6 +90,8 @@ def test_both_ranks_see_what_one_process_sees(folder_of: Any, strategy: str, var
     assert first["steps"] == {"optimizer": math.ceil(batches / a_step) * options.get("max_epochs", 2)}
     for key in ("history", "events", "found", "steps", "logged", "weights"):
         assert_equal(first[key], second[key])
+    if strategy.startswith("fsdp2"):
+        del one["history"]["update_norm/relative"]  # is not sampled of shards
     assert set(first["history"]) == set(one["history"])
     assert {"loss", "grad_norm/total", "update_ratio/net.0.weight"} <= set(one["history"])
     for key, points in one["history"].items():
@@ -165,6 +167,7 @@ def test_tensor_parallel(of_loss: bool, tmp_path: Path) -> None:
     run("one", Unsharded())
     first, second = seen(tmp_path / "parallel")
     (one,) = seen(tmp_path / "one", 1)
+    del one["history"]["update_norm/relative"]  # is not sampled of shards
     for key in ("history", "events", "found", "steps", "logged", "weights"):
         assert_equal(first[key], second[key])
         assert_equal(first[key], one[key], rtol=1e-5, atol=1e-7)

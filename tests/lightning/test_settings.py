@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from gradguard.clip import NormClip
 from gradguard.detect import NonFinite, VanishingDepth
-from gradguard.lightning import GradGuard, GradientMonitor
+from gradguard.lightning import GradGuard, GradientClipping, GradientMonitor
 from gradguard.lightning.settings import Settings, joined
 from tests.lightning.loops import Plain, loader, trainer
 
@@ -40,6 +41,7 @@ def test_each_gets_what_it_asked_for(tmp_path: Path) -> None:
         strict=True,
         record=True,
         run_dir=tmp_path,
+        activations=True,
     )
 
 
@@ -49,6 +51,18 @@ def test_a_monitor_alone_only_logs() -> None:
     assert not settings.detectors
     flags = ("summary", "record", "strict", "histograms", "prog_bar")
     assert not any(getattr(settings, flag) for flag in flags)
+
+
+def test_layers_are_looked_at_where_one_callback_asks_for_it(tmp_path: Path) -> None:
+    quiet, clipping = GradGuard(activations=False), GradientClipping(NormClip(1.0))
+    assert not together(quiet, clipping).activations
+    assert together(quiet, clipping, GradientMonitor()).activations
+    with pytest.raises(TypeError, match="activations needs to be True or False, got 1"):
+        GradGuard(activations=1)
+    for callback in (quiet, GradientMonitor(detail="total")):
+        trainer([callback], default_root_dir=tmp_path, max_epochs=1).fit(Plain(), loader(3))
+    assert not any(name.startswith("activation/") for name in quiet.guard.history)
+    assert callback.guard.history["activation/net.0/rms"].steps.tolist() == [1, 2, 3]
 
 
 @pytest.mark.parametrize(

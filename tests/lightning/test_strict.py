@@ -61,6 +61,23 @@ def test_a_critical_finding_stops_a_strict_fit_with_a_checkpoint_saved_and_the_l
     assert resumed.guard.events[0].finding.first_step == 8
 
 
+def test_findings_are_told_as_they_are_noticed_and_the_error_holds_its_own(tmp_path: Path) -> None:
+    told: list[tuple[str, int]] = []
+    callback = GradGuard(every_n_steps=5, strict=True, notify=lambda f: told.append((f.symptom.value, f.last_step)))
+    fit = trainer([callback, GradientMonitor(every_n_steps=5)], default_root_dir=tmp_path, max_epochs=1)
+    with pytest.raises(CriticalFindingError) as caught:
+        fit.fit(TurnsNaN(), loader())
+    assert told == [("non_finite", 10)]
+    assert caught.value.finding == callback.guard.diagnose()[0]
+
+
+def test_a_function_that_fails_does_not_end_the_fit(tmp_path: Path) -> None:
+    callback = GradGuard(every_n_steps=5, notify=[lambda f: 1 / 0])
+    with pytest.warns(GradGuardWarning, match="raised ZeroDivisionError"):
+        trainer([callback], max_epochs=1, default_root_dir=tmp_path).fit(TurnsNaN(), loader())
+    assert callback.guard.steps == {"optimizer": 12}
+
+
 def test_what_is_found_in_the_last_steps_stops_it_as_well(tmp_path: Path) -> None:
     fit = trainer([GradGuard(every_n_steps=50, strict=True)], default_root_dir=tmp_path, max_epochs=1)
     with pytest.raises(CriticalFindingError, match="non_finite"):
@@ -116,6 +133,7 @@ def test_a_failing_summary_does_not_hide_the_exception(tmp_path: Path, monkeypat
         ({"detectors": [3]}, TypeError, "AbstractDetector objects, got 3"),
         ({"strict": "yes"}, TypeError, "strict needs to be True or False, got 'yes'"),
         ({"run_dir": 3}, TypeError, "run_dir needs to be a path, got 3"),
+        ({"notify": "mail"}, TypeError, "notify to be a function that takes a finding, or a list of such, got 'mail'"),
     ],
 )
 def test_a_mistake_is_said_where_it_was_typed(arguments: dict[str, Any], error: type, words: str) -> None:

@@ -14,6 +14,7 @@ FIRST = 10  # steps at which the loss is that of the start
 WINDOW = 100  # losses that the level is taken from
 EVERY = 10  # losses after which it is taken anew
 SIGMA = 1.4826  # standard deviation of a normal distribution over its median absolute deviation
+Z90 = 1.2816  # deviations that nine in ten of its values lie below
 
 
 @final
@@ -23,7 +24,8 @@ class RecentLoss:
     Attributes:
         count: losses so far.
         level: median of the last hundred; NaN before the first ten.
-        spread: a robust standard deviation of them.
+        spread: a robust standard deviation of them: by the median absolute deviation or, where that is more, by the
+            highest tenth, so that a long tail is not taken for spikes.
     """
 
     def __init__(self) -> None:
@@ -39,7 +41,9 @@ class RecentLoss:
         self.window.append(loss)
         if self.count % EVERY == 0:
             self.level = median(self.window)
-            self.spread = SIGMA * median(abs(x - self.level) for x in self.window)
+            ordered = sorted(self.window)
+            above = (ordered[int(0.9 * len(ordered))] - self.level) / Z90
+            self.spread = max(SIGMA * median(abs(x - self.level) for x in ordered), above)
 
     @property
     def start(self) -> float:

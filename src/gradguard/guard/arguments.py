@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from gradguard.arguments import whole_number
 from gradguard.clip import AbstractRescaler, check_patterns
 from gradguard.detect import AbstractDetector, default_detectors
 from gradguard.errors import GradGuardWarning
 from gradguard.guard.hooks import innermost
 from gradguard.guard.in_time import TimeWatch, has_cells_alone, is_compiled, owns_cells
-from gradguard.guard.track import Track
+from gradguard.guard.track import Settings, Track
 from gradguard.guard.treatment import Treatment
 from gradguard.names import known_parameters
 from gradguard.probe import ThroughTime
@@ -43,6 +44,18 @@ def detector_objects(detectors: Any, *, through_time: bool) -> tuple[AbstractDet
             hint = f" Write {detector.__name__}()." if isinstance(detector, type) else ""
             raise TypeError(f"Guard needs detectors to be AbstractDetector objects, got {detector!r}.{hint}")
     return chosen
+
+
+def settings_of(
+    every_n_steps: int,
+    norm_type: float,
+    detectors: Any,
+    through_time: Any,
+    reduce_losses: Callable[[Tensor], Tensor] | None,
+) -> Settings:
+    """Give what all tracks of a guard share."""
+    every, order = whole_number("Guard", "every_n_steps", every_n_steps), norm_order(norm_type)
+    return Settings(every, order, detector_objects(detectors, through_time=bool(through_time)), reduce_losses)
 
 
 def clip_argument(clip: Any) -> AbstractRescaler | dict[str, AbstractRescaler] | None:

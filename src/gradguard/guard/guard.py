@@ -15,31 +15,32 @@ from gradguard.clip import AbstractRescaler
 from gradguard.detect import AbstractDetector, Finding
 from gradguard.errors import ClosedGuardError
 from gradguard.functional import Measurement
+from gradguard.guard.account import AbstractAccount
+from gradguard.guard.activations import layer_watches
+from gradguard.guard.alarm import FAILED, Alarm, notify_argument, strict_argument
 from gradguard.guard.arguments import (
     check_state,
-    detector_objects,
     device_of,
     named_models,
     named_optimizers,
-    norm_order,
     record_folder,
+    settings_of,
     time_watches,
     treatments,
 )
 from gradguard.guard.journal import Flush, Journal
 from gradguard.guard.losses import Losses
-from gradguard.guard.summary import summary
-from gradguard.guard.track import Settings
+from gradguard.guard.track import Track
 from gradguard.guard.tracks import GUARDED, Tracks, tracks_of
 from gradguard.probe import ThroughTime
-from gradguard.record import Event, History, HostReader
+from gradguard.record import HostReader
 from gradguard.recover import Skip
 
 logger = logging.getLogger("gradguard")
 
 
 @final
-class Guard:
+class Guard(AbstractAccount):
     """Measures the gradients at every optimizer step, finds what is wrong with them, and says what to change.
 
     It hangs on the optimizer's step hooks, so that accumulation, several optimizers, ``torch.compile``, DDP and FSDP2
@@ -63,6 +64,13 @@ class Guard:
         clip: a clipper from :mod:`gradguard.clip`, of which each optimizer gets a copy; or one by optimizer, by name.
         recover: :class:`gradguard.recover.Skip`, to leave out steps whose gradients are not finite.
         through_time: whether recurrent modules are looked into, or how: :class:`gradguard.probe.ThroughTime`.
+        activations: whether layers' outputs and units are looked at on sampled steps; not those of compiled models.
+        strict: whether a critical finding that still holds stops the run: once its flush is over, the guard closes, and
+            ``optimizer.step()`` raises :class:`gradguard.CriticalFindingError`; ``close()`` does for the last steps. Of
+            several processes, which all have to be strict then, all stop where one does: one flag is shared a flush.
+        notify: a function, or several, to call with each :class:`gradguard.Finding` as soon as a flush notices it: once
+            for each symptom, and again where it gets worse; not where it ends. One that fails warns once, and training
+            goes on. Of several processes, rank 0 calls it. Without one, a guard says nothing before it is asked.
 
     Attributes:
         closed: whether ``close()`` was called.
@@ -102,17 +110,21 @@ class Guard:
         clip: AbstractRescaler | Mapping[str, AbstractRescaler] | None = None,
         recover: Skip | None = None,
         through_time: bool | ThroughTime = False,
+        activations: bool = True,
+        strict: bool = False,
+        notify: Callable[[Finding], object] | Sequence[Callable[[Finding], object]] | None = None,
     ) -> None:
+        strict, told = strict_argument(strict), notify_argument(notify)
         models, optimizers = named_models(model), named_optimizers(optimizer, GUARDED)
-        every, order = whole_number("Guard", "every_n_steps", every_n_steps), norm_order(norm_type)
-        settings = Settings(every, order, detector_objects(detectors, through_time=bool(through_time)), reduce_losses)
+        settings = settings_of(every_n_steps, norm_type, detectors, through_time, reduce_losses)
         self.closed, self._losses, self._reader = False, Losses(), HostReader()
         treated = treatments(clip, recover, optimizers, models, self._reader)
         points = whole_number("Guard", "max_points", max_points, least=2)
         self._journal = Journal(points, record_folder(run_dir), device_of(models))
-        watches = time_watches(through_time, optimizers, models)
-        tracks = tracks_of(optimizers, models, settings, self._journal, self._reader, treated, watches)
-        self._tracks = Tracks(tracks, self._losses, scaler)
+        watches = time_watches(through_time, optimizers, models), layer_watches(activations, optimizers, models)
+        tracks = tracks_of(optimizers, models, settings, self._journal, self._reader, treated, *watches)
+        self._alarm = Alarm(strict, told, self._journal, self._reader)
+        self._tracks = Tracks(tracks, self._losses, scaler, self._stop_if_critical if strict else None)
 
     def record_loss(self, loss: Tensor | float, optimizer: str | None = None) -> None:
         """Note the loss of the step to come; several before one step (accumulation) are averaged.
@@ -154,36 +166,6 @@ class Guard:
         """Give what was measured for an optimizer's step to come, if it was. Host sync: none."""
         return self._tracks.named(optimizer, "waiting").taken
 
-    def diagnose(self) -> list[Finding]:
-        """Say what has been found so far, the worst first. An empty list is good news. Host sync: one per device."""
-        self._tracks.flush(together=False)
-        return self._tracks.findings()
-
-    def summary(self) -> str:
-        """Tell the run so far in a few lines of text: norms, updates, losses, findings. Host sync: one per device."""
-        return summary(list(self._tracks), self.history, self._tracks.findings())
-
-    @property
-    def history(self) -> History:
-        """What was measured so far: series by name (the README lists them), of bounded size. Host sync: as a flush."""
-        self._tracks.flush(together=False)
-        return self._journal.history
-
-    @property
-    def host_reads(self) -> int:
-        """How many transfers from a device to the host this guard has made."""
-        return self._reader.count
-
-    @property
-    def events(self) -> tuple[Event, ...]:
-        """Findings that were raised or ended, as they were noticed. Host sync: none."""
-        return tuple(self._journal.events)
-
-    @property
-    def steps(self) -> dict[str, int]:
-        """How many steps each optimizer has made. Host sync: none."""
-        return {track.name: track.step for track in self._tracks}
-
     def open_record(self) -> None:
         """Open the run record now, where there is one, rather than at the first step."""
         self._journal.open()
@@ -219,14 +201,27 @@ class Guard:
         check_state(state)
         self._tracks.load_state_dict(state["tracks"])
         self._journal.load_state_dict(state["journal"])
+        self._alarm.critical = None
 
     def close(self, status: str = "finished", *, together: bool = True) -> None:
-        """Take every hook off; end the record with ``status``. ``together``: all processes do so at once."""
+        """Take every hook off; end the record with ``status``. ``together``: all processes do so at once.
+
+        Raises:
+            CriticalFindingError: a strict run has finished, and its last steps show a critical finding.
+        """
         if self.closed:
             return
         self.closed = True
         self._tracks.close(together=together)
-        self._journal.close(status)
+        fails = status == "finished" and self._alarm.rings(self._tracks.device, together=together)
+        self._journal.close(FAILED if fails else status)
+        if fails:
+            raise self._alarm.error()
+
+    def _stop_if_critical(self, track: Track) -> None:
+        if self._alarm.rings(self._tracks.device, together=track.step % track.every == 0):
+            self.close(FAILED)
+            raise self._alarm.error()
 
     def __enter__(self) -> Guard:
         self._check_open("with")

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias, final
 import torch
 
 from gradguard.detect import Block, Clips, Finding, Layout
+from gradguard.guard.activation_tables import activation_table
 from gradguard.guard.time_tables import time_tables
 from gradguard.record import (
     Event,
@@ -164,6 +165,13 @@ def _clip_tables(block: Block, clips: Clips) -> list[_Table]:
     return tables
 
 
+def _movement_tables(block: Block) -> list[_Table]:
+    if block.moved is None:
+        return []
+    known = ~block.moved.isnan()
+    return [("update_norm/relative", ("",), rows(block.steps[known], block.moved[known, None]))]
+
+
 def tables_of(block: Block) -> list[_Table]:
     """Give the block's numbers as the history keeps them: group, columns, points."""
     names = block.layout.names
@@ -173,6 +181,7 @@ def tables_of(block: Block) -> list[_Table]:
     tables: list[_Table] = [
         ("grad_norm/total", ("",), rows(steps, block.totals[kept, None])),
         ("grad_norm", keys, rows(steps, block.grad_norms[kept].float())),
+        *_movement_tables(block),
         ("weight_norm", names, rows(sampled.steps, sampled.weight_norms.float())),
         ("update_ratio", names, rows(sampled.steps, sampled.update_ratios.float())),
     ]
@@ -183,4 +192,5 @@ def tables_of(block: Block) -> list[_Table]:
     if block.clips is not None:
         tables += _clip_tables(block, block.clips)
     tables += (table for sample in block.in_time for table in time_tables(sample))
+    tables += map(activation_table, block.activations)
     return [(group, columns, points) for group, columns, points in tables if columns]

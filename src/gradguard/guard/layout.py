@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 
 import torch
@@ -11,7 +10,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from gradguard.detect import Layout, Role
-from gradguard.names import Known
+from gradguard.names import Known, layer_of
 
 
 def layout_of(
@@ -37,7 +36,7 @@ def layout_of(
     return tuple(param for _, param in ordered), Layout(
         name,
         tuple(at.name for at, _ in ordered),
-        tuple(_layer(at) for at, _ in ordered),
+        tuple(layer_of(at) for at, _ in ordered),
         tuple(param.numel() for _, param in ordered),
         tuple(_role(at, param) for at, param in ordered),
         norm_type,
@@ -46,12 +45,6 @@ def layout_of(
 
 
 _NOWHERE = nn.Module()
-
-
-def _layer(at: Known) -> str:
-    """Name the layer: the module, or, in a stacked recurrent one, ``lstm.l0`` for what belongs to its first layer."""
-    stacked = re.search(r"_(l\d+)(_reverse)?$", at.name)
-    return f"{at.layer}.{stacked[1]}".lstrip(".") if stacked else at.layer
 
 
 def _role(at: Known, param: Tensor) -> Role:

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from gradguard.detect import Block, Clips, Layout, Samples
 from gradguard.functional import Measurement, total_norm
+from gradguard.guard.activations import LookedAt
 from gradguard.guard.in_time import Looked, TimeWatch
 from gradguard.guard.treatment import Treated, Treatment
+from gradguard.probe.movement import Moved
 from gradguard.probe.updates import Update
 from gradguard.record import HostReader
 
@@ -56,6 +58,9 @@ def block_of(
     changes: float = 0.0,
     in_time: TimeWatch | None = None,
     looked: Sequence[Looked] = (),
+    moved: Moved | None = None,
+    layers: Sequence[LookedAt] = (),
+    alone: bool = True,
 ) -> Block:
     """Bring everything over at once. Host sync: one per device."""
     n = len(layout.names)
@@ -74,8 +79,11 @@ def block_of(
             else torch.zeros(0, 2, n, device=device),
             *_treatments(rows, treatment, device),
             *(t for one in looked for t in one.tensors()),
+            *(t for one in layers for t in one.seen.tensors()),
+            *([] if moved is None else [moved.ratios]),
         ]
     )
+    moves = None if moved is None else _at(moved.rows, of_time.pop(), len(rows))
     of_time.reverse()
     left_out = skipped != 0
     missing = torch.zeros(len(rows), n, dtype=torch.bool)
@@ -105,7 +113,22 @@ def block_of(
             for taken in [[of_time.pop() for _ in one.tensors()]]
             if in_time is not None and not overflow[one.row]
         ),
+        activations=tuple(
+            one.seen.read(taken, rows[one.row].step)
+            for one in layers
+            for taken in [[of_time.pop() for _ in one.seen.tensors()]]
+            if not overflow[one.row]
+        ),
+        moved=None if moves is None else moves.masked_fill(overflow | left_out, torch.nan),
+        alone=alone,
     )
+
+
+def _at(rows: Sequence[int], values: Tensor, count: int) -> Tensor:
+    """Put values at their rows, NaN where there is none: [R]."""
+    whole = torch.full((count,), torch.nan, dtype=values.dtype)
+    whole[rows] = values
+    return whole
 
 
 def _treatments(rows: Sequence[Row], treatment: Treatment | None, device: torch.device) -> list[Tensor]:

@@ -22,15 +22,22 @@ class ScalerWatch:
         scaler: a ``torch.amp.GradScaler``, or whatever has its methods.
         tracks: of the optimizers that it may step.
         take_loss: gives the loss that was recorded for a track's step, and forgets it.
+        then: called with the track of a step that was skipped, once that is done with.
 
     Raises:
         TypeError: the object is no scaler.
     """
 
-    def __init__(self, scaler: Any, tracks: Iterable[Track], take_loss: Callable[[str], Tensor | None]) -> None:
+    def __init__(
+        self,
+        scaler: Any,
+        tracks: Iterable[Track],
+        take_loss: Callable[[str], Tensor | None],
+        then: Callable[[Track], None] | None = None,
+    ) -> None:
         if not all(callable(getattr(scaler, name, None)) for name in ("scale", *_WRAPPERS)):
             raise TypeError(f"Guard needs scaler to be a torch.amp.GradScaler, got {type(scaler).__name__}.")
-        self.scaler, self.take_loss = scaler, take_loss
+        self.scaler, self.take_loss, self.then = scaler, take_loss, then
         self.tracks = {id(track.optimizer): track for track in tracks}
         for name, wrapper in _WRAPPERS.items():
             if not isinstance(vars(scaler).get(name), wrapper):
@@ -48,8 +55,10 @@ class ScalerWatch:
         scale: Tensor = self.scaler.scale(torch.ones((), dtype=torch.float32, device=track.params[0].device))
         return scale
 
-    def loss_scale(self, track: Track) -> Tensor:
+    def loss_scale(self, track: Track) -> Tensor | None:
         """Give what the loss was multiplied with, on a track's device: gradients inside the model carry it."""
+        if getattr(self.scaler, "_scale", self) is None:
+            return None  # it has scaled nothing so far, and would begin to with a look
         device = track.params[0].device if track.params else None
         scale: Tensor = self.scaler.scale(torch.ones((), dtype=torch.float32, device=device))
         return scale.clone()
@@ -62,7 +71,7 @@ class ScalerWatch:
                 wrapped.watches.remove(self)
                 if not wrapped.watches:
                     wrapped.restore()
-        self.tracks, self.take_loss = {}, lambda _: None
+        self.tracks, self.take_loss, self.then = {}, lambda _: None, None
 
 
 class _Wrapped:
@@ -92,6 +101,8 @@ class _Step(_Wrapped):
         for watch, track in tracks:
             if not track.fired:
                 track.skipped(watch.take_loss(track.name))
+                if watch.then is not None:
+                    watch.then(track)
         return result
 
 

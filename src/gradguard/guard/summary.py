@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import torch
@@ -15,26 +16,34 @@ EARLY = 30  # warm-up and patience of the slowest rule that looks at every step
 
 
 def summary(tracks: Sequence[Track], history: History, findings: Sequence[Finding]) -> str:
-    """Say how many steps there were, what was measured in them, and the verdict."""
+    """Say how many steps there were, what was measured in them, the verdict, and what to try first."""
     lines = []
     for track in tracks:
         kind = type(track.optimizer).__name__
         layers = len(set(track.layout.layers))
         lines.append(f"{track.name} ({kind}): {track.step} steps, {len(track.params)} parameters in {layers} modules")
         lines += [f"  {line}" for line in _numbers(track, history, findings)]
-    lines.append(f"Verdict: {_verdict(findings, tracks, history)}")
+    lines.append(_wrapped(f"Verdict: {_verdict(findings, tracks, history)}"))
+    if (serious := _serious(findings)) and serious[0].advice:
+        lines.append(_wrapped(f"Try first: {serious[0].advice[0]}"))
     return "\n".join([*lines, *(str(finding) for finding in findings)])
 
 
+def _serious(findings: Sequence[Finding]) -> list[Finding]:
+    return [finding for finding in findings if finding.severity is not Severity.INFO]
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 100, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False)
+
+
 def _verdict(findings: Sequence[Finding], tracks: Sequence[Track], history: History) -> str:
-    serious = dict.fromkeys(
-        f.symptom.value + ("" if f.active else " (over)") for f in findings if f.severity is not Severity.INFO
-    )
     steps = min(track.step for track in tracks)
     if not steps:
         return "no step was made yet."
-    if serious:
-        return ", ".join(serious) + "."
+    if serious := _serious(findings):
+        whose = [f" ({finding.optimizer})" if len(tracks) > 1 else "" for finding in serious]
+        return "; ".join(finding.brief + of for finding, of in zip(serious, whose, strict=True)) + "."
     if not any(track.detectors for track in tracks):
         return "none, there is no detector."
     if steps < EARLY:
@@ -73,6 +82,13 @@ def _numbers(track: Track, history: History, findings: Sequence[Finding]) -> lis
         lines.append(
             f"update/weight at the last sample: smallest {known[low]:.1e} in {low}, "
             f"largest {known[high_name]:.1e} in {high_name}"
+        )
+    moved = history.get(f"{track.prefix}update_norm/relative")
+    if moved is not None and len(moved.last):
+        high = torch.where(moved.high.isfinite(), moved.high, -torch.inf)
+        lines.append(
+            f"update/weight at every step, of a small sample: median {moved.last.nanmedian():.1e}, largest "
+            f"{high.max():.1e} at step {int(moved.steps[high.argmax()])}"
         )
     loss = history.get(f"{track.prefix}loss")
     if loss is not None:

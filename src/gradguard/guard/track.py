@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gradguard.clip import Binding
-from gradguard.detect import AbstractDetector, Finding
+from gradguard.detect import AbstractDetector, Finding, Role
 from gradguard.functional import Measurement, measure, version
+from gradguard.guard.activations import LayerWatch
 from gradguard.guard.hooks import trainable_ids
 from gradguard.guard.in_time import Looked, TimeWatch
 from gradguard.guard.journal import Journal
@@ -22,6 +23,7 @@ from gradguard.guard.rows import Row, Sample, block_of
 from gradguard.guard.treatment import Treatment
 from gradguard.names import known_parameters
 from gradguard.probe import UpdateProbe
+from gradguard.probe.movement import Movement
 from gradguard.probe.sampling import is_sampled
 from gradguard.record import HostReader
 
@@ -60,6 +62,7 @@ class Track:
         self.probe: UpdateProbe | None = None
         self.in_time: TimeWatch | None = None
         self.looked: list[Looked] = []
+        self.layers = LayerWatch(optimizer, (), models, asked=False)
         self.treatment, self.changes = treatment, 0.0
         self.taken: Measurement | None = None  # by guard.measure(), for the step to come
         self.taken_of: list[tuple[int, int]] = []  # which gradients, in which state
@@ -71,13 +74,15 @@ class Track:
         self.known = frozenset(self.ids)
         parameters = known_parameters(self.models)
         self.params, self.layout = layout_of(self.optimizer, self.name, parameters, self.known, self.norm_type)
+        self.movement = Movement(self.params, [role is Role.WEIGHT for role in self.layout.roles])
         if self.treatment is not None:
             owners = (parameters.get(id(p)) for p in self.params)
             modules = tuple(None if owner is None else owner.module for owner in owners)
             self.treatment.attach(Binding(self.layout.names, self.params, modules))
 
     def listen(self) -> None:
-        """Listen to what the model does for the step to come, if that is looked at through time."""
+        """Listen to what the model does for the step to come, if that is a sampled one."""
+        self.layers.prepare(is_sampled(self.step + 1, self.every))
         if self.in_time is not None:
             self.in_time.prepare(is_sampled(self.step + 1, self.in_time.settings.every_n_steps))
 
@@ -113,7 +118,7 @@ class Track:
         if self.treatment is not None:
             self.treatment.evaluated_again(self.measured(None))
 
-    def before_step(self, loss: Tensor | None, loss_scale: Callable[[], Tensor] | None = None) -> None:
+    def before_step(self, loss: Tensor | None, loss_scale: Callable[[], Tensor | None] | None = None) -> None:
         """Take the row of the step that is about to be made."""
         if not self.journal.opened:
             self.journal.open()
@@ -138,19 +143,21 @@ class Track:
             treated = self.treatment.before_step(self.step, current, found_inf, loss)
         self.rows.append(Row(self.step, measurement, found_inf, loss, treated))
         self._raise_if_spent()
-        if self.in_time is not None and self.in_time.is_on:
+        if self.layers.is_on or (self.in_time is not None and self.in_time.is_on):
             of_loss = loss_scale() if scale is None and loss_scale is not None else scale
-            if (looked := self.in_time.collect(len(self.rows) - 1, of_loss)) is not None:
+            self.layers.collect(len(self.rows) - 1, of_loss)
+            if self.in_time is not None and (looked := self.in_time.collect(len(self.rows) - 1, of_loss)):
                 self.looked.append(looked)
         if is_sampled(self.step, self.every):
             self.probe = UpdateProbe(self.params)
+        self.movement.before()
 
     def after_step(self) -> None:
         """Finish the sample of the step that was made; flush where it is due."""
+        row = len(self.rows) - 1
+        self.movement.after(row)
         if self.probe is not None and self.rows:
-            self.samples.append(
-                Sample(len(self.rows) - 1, self.probe.finish(), learning_rates(self.optimizer, self.params))
-            )
+            self.samples.append(Sample(row, self.probe.finish(), learning_rates(self.optimizer, self.params)))
         self.probe = None
         if self.treatment is not None:
             self.treatment.after_step()
@@ -193,10 +200,9 @@ class Track:
         elsewhere = torch.get_default_device().type != "cpu"  # set_default_device: what follows is the host's
         with torch.device("cpu") if elsewhere else nullcontext():
             trainable = [p.requires_grad for p in self.params]
-            treated = self.treatment, self.changes
-            block = block_of(
-                rows, samples, self.layout, self.reader, trainable, self.reduce_losses, *treated, self.in_time, looked
-            )
+            taken = self.treatment, self.changes, self.in_time, looked, self.movement.take(), self.layers.take()
+            rest = trainable, self.reduce_losses, *taken, not self.prefix
+            block = block_of(rows, samples, self.layout, self.reader, *rest)
             if self.treatment is not None:
                 self.treatment.settle(block, [row.treated for row in rows])
             if block.clips is not None:
@@ -225,7 +231,7 @@ class Track:
         """Go on from there; a detector that was not there before starts afresh."""
         for name in _COUNTERS:
             setattr(self, name, state.get(name, getattr(self, name)))
-        self.rows, self.samples, self.looked, self.probe, self.taken = [], [], [], None, None
+        self.rows, self.samples, self.looked, self.layers.looked, self.probe, self.taken = [], [], [], [], None, None
         self.listen()
         ids = {name: id(p) for p, name in zip(self.params, self.layout.names, strict=True)}
         ids |= {at.name: i for i, at in known_parameters(self.models).items()}

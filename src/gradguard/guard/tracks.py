@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, final
 from weakref import WeakSet
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gradguard.detect import Finding
+from gradguard.detect.order import in_order
 from gradguard.functional import Measurement
+from gradguard.guard.activations import LayerWatch
 from gradguard.guard.arguments import check_parameters
 from gradguard.guard.hooks import StepHooks
 from gradguard.guard.in_time import TimeWatch
@@ -33,17 +36,25 @@ class Tracks:
         tracks: one for each optimizer.
         losses: what was recorded for the steps to come.
         scaler: a ``GradScaler`` that may skip their steps, or None.
+        then: called with a track after each of its steps, once that is done with.
     """
 
-    def __init__(self, tracks: Iterable[Track], losses: Losses, scaler: Any) -> None:
-        self.by_name, self.losses = {track.name: track for track in tracks}, losses
-        self.scaler = None if scaler is None else ScalerWatch(scaler, self, losses.take)
+    def __init__(
+        self, tracks: Iterable[Track], losses: Losses, scaler: Any, then: Callable[[Track], None] | None = None
+    ) -> None:
+        self.by_name, self.losses, self.then = {track.name: track for track in tracks}, losses, then
+        self.scaler = None if scaler is None else ScalerWatch(scaler, self, losses.take, then)
         self.hooks = [self._attach(track) for track in self]
         for track in self:
             track.listen()
 
     def __iter__(self) -> Iterator[Track]:
         return iter(self.by_name.values())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters of the first one lie."""
+        return next((p.device for track in self for p in track.params), torch.device("cpu"))
 
     def named(self, name: str | None, what: str) -> Track:
         """Give the track of this name; the only one where there is one and none is named."""
@@ -71,6 +82,11 @@ class Tracks:
         def after() -> None:
             self.losses.rewind()  # a closure may have been evaluated again
             track.after_step()
+            for other in self:
+                if other is not track:
+                    other.layers.interrupt()
+            if self.then is not None:
+                self.then(track)
 
         GUARDED.add(track.optimizer)
         return StepHooks(track.optimizer, before=before, after=after, again=track.evaluated_again)
@@ -81,9 +97,9 @@ class Tracks:
             track.flush(together=together)
 
     def findings(self) -> list[Finding]:
-        """What was found so far, the worst first."""
+        """What was found so far: the worst first, of equally bad ones the cause before its effects."""
         found = [finding for track in self for finding in track.findings()]
-        return sorted(found, key=lambda finding: (-finding.severity.rank, finding.first_step))
+        return in_order(found)
 
     def state_dict(self) -> dict[str, Any]:
         """Give what each track has seen."""
@@ -113,6 +129,7 @@ class Tracks:
             GUARDED.discard(track.optimizer)
             if track.in_time is not None:
                 track.in_time.stop()
+            track.layers.close()
             if not together:
                 track.reduce_losses = None
         self.flush(together=together)
@@ -126,6 +143,7 @@ def tracks_of(
     reader: HostReader,
     treated: Mapping[str, Treatment],
     watches: Mapping[str, TimeWatch],
+    layers: Mapping[str, LayerWatch],
 ) -> list[Track]:
     """Make the track of each optimizer; of several, each one's series begin with its name.
 
@@ -136,7 +154,7 @@ def tracks_of(
     for name, one in optimizers.items():
         prefix = f"{name}/" if len(optimizers) > 1 else ""
         track = Track(one, name, models, settings, journal, reader, prefix, treated.get(name))
-        track.in_time = watches.get(name)
+        track.in_time, track.layers = watches.get(name), layers[name]
         found.append(track)
     check_parameters(found, models)
     return found

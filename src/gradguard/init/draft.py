@@ -72,11 +72,10 @@ class Saved:
 
     def __init__(self, modules: Iterable[nn.Module], *, parameters: bool = True) -> None:
         found = {id(m): m for module in modules for m in module.modules()}.values()
-        self._slots: list[Any] = [
-            slots for m in found for slots in ([m._parameters] if parameters else []) + [m._buffers]
-        ]
+        every: list[Any] = [slots for m in found for slots in ([m._parameters] if parameters else []) + [m._buffers]]
+        self._slots = [slots for slots in every if isinstance(slots, dict)]  # a scripted module's take no other tensors
         self._held = [dict(slots) for slots in self._slots]
-        tensors = {id(t): t for slots in self._held for t in slots.values() if t is not None}
+        tensors = {id(t): t for slots in every for _, t in slots.items() if t is not None}
         self._values = [
             (t, t.data, t.detach().clone()) for t in tensors.values() if not (t.is_meta or nn.parameter.is_lazy(t))
         ]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, Optional, Union, final
 
 from gradguard.clip import AbstractRescaler
-from gradguard.detect import AbstractDetector
+from gradguard.detect import AbstractDetector, Finding
 from gradguard.lightning.base import AbstractGuardCallback
 from gradguard.lightning.settings import Detail, Settings, checked
 from gradguard.probe import ThroughTime
@@ -30,7 +31,7 @@ class GradGuard(AbstractGuardCallback):
         norm_type: p of the gradient norms, > 0 or ``inf``.
         detectors: what to look for; :func:`gradguard.detect.default_detectors` by default.
         detail: what is logged of each sampled step beside the totals: norms and update ratios of each ``module``, of
-            each ``parameter``, or nothing (``total``).
+            each ``parameter``, both with each layer's activations, or nothing (``total``).
         histograms: whether gradient histograms are logged every ``every_n_steps``. Costs three passes over all
             gradients then.
         prog_bar: whether the total gradient norm is shown on the progress bar, at each step. Costs a host read a step.
@@ -45,6 +46,9 @@ class GradGuard(AbstractGuardCallback):
         through_time: whether recurrent modules are looked into on sampled steps, or how, by a
             :class:`gradguard.probe.ThroughTime`: see :class:`ThroughTimeMonitor`.
         figures: whether figures of that are drawn.
+        activations: whether layers' outputs and units are looked at on sampled steps; not those of compiled models.
+        notify: a function, or several, to call with each :class:`gradguard.Finding` as soon as it is noticed, on rank
+            0: once for each symptom, and again where it gets worse. One that fails warns once, and the fit goes on.
 
     Attributes:
         guard: the :class:`gradguard.Guard` of the last fit, closed once that is over: ``guard.diagnose()``,
@@ -76,6 +80,8 @@ class GradGuard(AbstractGuardCallback):
         recover: Optional[Skip] = None,  # noqa: UP045
         through_time: Union[bool, ThroughTime] = False,  # noqa: UP007
         figures: bool = True,
+        activations: bool = True,
+        notify: Optional[Union[Callable[[Finding], None], list[Callable[[Finding], None]]]] = None,  # noqa: UP007, UP045
     ) -> None:
         super().__init__()
         self._settings = checked(
@@ -94,6 +100,8 @@ class GradGuard(AbstractGuardCallback):
             recover=recover,
             through_time=through_time,
             figures=figures and bool(through_time),
+            activations=activations,
+            notify=notify,
         )
 
     def settings(self) -> Settings:

@@ -9,7 +9,7 @@ from typing import Any, final
 
 from gradguard.detect import Severity
 from gradguard.functional import Histograms, Measurement, histograms
-from gradguard.guard import Flush
+from gradguard.guard import Flush, activation_tables
 from gradguard.guard.modules import by_module, by_parameter
 from gradguard.guard.time_tables import scalars_of
 from gradguard.lightning.dashboards import Dashboards
@@ -87,6 +87,9 @@ class Log:
                     if key != "update_ratio" or not math.isnan(number)
                 }
                 self.dashboards.scalars(values, axis.get(step, self.now()))
+            for seen in block.activations:
+                values = {flush.prefix + name: x for name, x in activation_tables.scalars_of(seen).items()}
+                self.dashboards.scalars(values, axis.get(seen.step, self.now()))
         for sample in block.in_time:
             self.dashboards.scalars(
                 {flush.prefix + name: value for name, value in scalars_of(sample).items()},

@@ -10,7 +10,7 @@ from gradguard.lightning.settings import Detail, Settings, checked
 
 @final
 class GradientMonitor(AbstractGuardCallback):
-    """Logs gradient norms, weight norms and update ratios: :class:`GradGuard` without findings, summary and record.
+    """Logs norms of gradients and weights, update ratios and activations: :class:`GradGuard` without the findings.
 
     Beside a ``GradGuard`` it shares that one's guard: nothing is measured twice.
 
@@ -21,6 +21,7 @@ class GradientMonitor(AbstractGuardCallback):
         detail: what is logged of each sampled step beside the totals: ``module``, ``parameter`` or ``total``.
         histograms: whether gradient histograms are logged.
         prog_bar: whether the total gradient norm is shown on the progress bar.
+        activations: whether layers' outputs and units are looked at on sampled steps; not those of compiled models.
 
     Attributes:
         guard: the :class:`gradguard.Guard` of the last fit.
@@ -40,6 +41,7 @@ class GradientMonitor(AbstractGuardCallback):
         detail: Detail = "module",
         histograms: bool = False,
         prog_bar: bool = False,
+        activations: bool = True,
     ) -> None:
         super().__init__()
         self._settings = checked(
@@ -50,6 +52,7 @@ class GradientMonitor(AbstractGuardCallback):
             detail=detail,
             histograms=histograms,
             prog_bar=prog_bar,
+            activations=activations,
         )
 
     def settings(self) -> Settings:

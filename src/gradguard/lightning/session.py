@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from gradguard.detect import Finding, Severity
-from gradguard.errors import CriticalFindingError, GradGuardWarning
+from gradguard.errors import GradGuardWarning
 from gradguard.guard import Flush, Guard
+from gradguard.guard.alarm import FAILED, stopped
 from gradguard.guard.hooks import innermost
 from gradguard.lightning.folder import default_folder
 from gradguard.lightning.log import Log
@@ -68,6 +69,8 @@ class Session:
             clip=settings.clip,
             recover=settings.recover,
             through_time=settings.through_time or False,
+            activations=settings.activations,
+            notify=settings.notify,
         )
         self.guard.listen(self.log.take)
         self.guard.listen(self._heed)
@@ -170,8 +173,9 @@ class Session:
         for finding in (event.finding for event in flush.events):
             if self.settings.strict and finding.severity is Severity.CRITICAL and finding.active:
                 self.critical = self.critical or finding
-        if self.settings.strict and self.settings.through_time and self.trainer.world_size > 1:
-            # What is seen through time is of this process's own batch: all have to stop where one does.
+        local = self.settings.through_time or self.settings.activations
+        if self.settings.strict and local and self.trainer.world_size > 1:
+            # What is seen inside the model is of this process's own batch: all have to stop where one does.
             self.elsewhere |= self.trainer.strategy.reduce_boolean_decision(self.critical is not None, all=False)
 
     def _stop_if_critical(self) -> None:
@@ -184,8 +188,7 @@ class Session:
             path = Path(_checkpoint_folder(self.trainer)) / name
             self.trainer.save_checkpoint(path)
             saved = f" A checkpoint was saved to {path}."
-        what = "It is of another process's batch." if finding is None else str(finding)
-        raise CriticalFindingError(f"Training was stopped by a critical finding (strict=True).{saved}\n{what}")
+        raise stopped(finding, saved)
 
     def end(self, exception: BaseException | None = None) -> None:
         """Look at the last steps, write the summary, and let go of the optimizers."""
@@ -193,10 +196,10 @@ class Session:
             return
         if exception is None:
             self.guard.flush()
-            failure = CriticalFindingError.__name__ if self.critical is not None or self.elsewhere else ""
+            status = FAILED if self.critical is not None or self.elsewhere else "finished"
         else:
-            failure = type(exception).__name__
-        self.guard.close(f"failed: {failure}" if failure else "finished", together=exception is None)
+            status = f"failed: {type(exception).__name__}"
+        self.guard.close(status, together=exception is None)
         self.log.write_row()
         if self.settings.summary and (exception is None or any(self.guard.steps.values())):
             self.story = self.guard.summary()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from gradguard.arguments import whole_number
 from gradguard.clip import AbstractRescaler
-from gradguard.detect import AbstractDetector
+from gradguard.detect import AbstractDetector, Finding
+from gradguard.guard.alarm import notify_argument
 from gradguard.guard.arguments import (
     clip_argument,
     detector_objects,
@@ -44,7 +45,9 @@ class Settings:
     clip: AbstractRescaler | dict[str, AbstractRescaler] | None = None
     recover: Skip | None = None
     figures: bool = False
+    activations: bool = False
     through_time: ThroughTime | None = None
+    notify: tuple[Callable[[Finding], object], ...] = ()
 
 
 def checked(
@@ -58,6 +61,7 @@ def checked(
     clip: AbstractRescaler | Mapping[str, AbstractRescaler] | None = None,
     recover: Skip | None = None,
     through_time: bool | ThroughTime | None = None,
+    notify: Callable[[Finding], object] | Sequence[Callable[[Finding], object]] | None = None,
     **flags: bool,
 ) -> Settings:
     """Give the settings, once every argument was looked at: a mistake is said where it was typed.
@@ -84,6 +88,7 @@ def checked(
         clip=clip_argument(clip),
         recover=recover_argument(recover),
         through_time=through_time_argument(through_time),
+        notify=notify_argument(notify),
         **flags,
     )
 
@@ -128,6 +133,7 @@ def joined(wanted: Sequence[tuple[str, Settings]]) -> Settings:
         clip=clip,
         recover=recover,
         through_time=through_time,
+        notify=tuple({id(one): one for settings in everything for one in settings.notify}.values()),
     )
 
 

@@ -17,7 +17,7 @@ from gradguard.errors import GradGuardWarning
 from gradguard.functional import tensors_in
 from gradguard.probe.fast_path import FastPaths
 from gradguard.probe.hearing import Hook
-from gradguard.probe.layers import axis_of, is_norm
+from gradguard.probe.layers import axis_of, is_embedding, is_norm
 from gradguard.probe.seen import Seen, SignalSum, UnitSum, is_plain, packed
 from gradguard.probe.slopes import saved
 from gradguard.probe.trail import Found, Trail
@@ -147,7 +147,7 @@ class ActivationWatch:
         for output in outputs:
             self.trail.made(output, name, axis_of(layer, output))
         if outputs and not is_norm(layer) and self._is_looked_at(name):
-            signal = self.signals.setdefault(name, SignalSum())
+            signal = self.signals.setdefault(name, SignalSum(embeds=is_embedding(layer)))
             signal.add(outputs[0], axis_of(layer, outputs[0]))
             if outputs[0].requires_grad:
                 signal.heed(outputs[0], self.safely)

@@ -138,7 +138,6 @@ class FiniteTrace(TorchFunctionMode):
         if self._is_busy or name in ("__get__", "__set__"):
             return func(*args, **kwargs)
         given = [args, [value for key, value in kwargs.items() if key != "out"]]  # where to write is no input
-        self.own(given)  # what was made by functions that are not heard
         took = Count() if self.is_backward else count(given)
         result = func(*args, **kwargs)
         self._clock += 1

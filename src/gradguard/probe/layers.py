@@ -21,7 +21,7 @@ _EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 def is_layer(module: nn.Module) -> bool:
     """Whether it makes units with a matrix or filters of its own: a linear layer, a convolution, a recurrent module.
 
-    Embeddings are none, nor are modules that hold other layers, but for ``nn.MultiheadAttention``.
+    Embeddings and norms are none, nor are modules that hold other layers, but for ``nn.MultiheadAttention``.
 
     >>> is_layer(nn.Conv2d(3, 8, 3)), is_layer(nn.LSTM(3, 8)), is_layer(nn.LayerNorm(8)), is_layer(nn.Embedding(3, 8))
     (True, True, False, False)
@@ -42,14 +42,19 @@ def is_norm(module: nn.Module) -> bool:
     return isinstance(module, _NORMS) and not _is_unborn(module)
 
 
+def is_embedding(module: nn.Module) -> bool:
+    """Whether it looks vectors up."""
+    return isinstance(module, _EMBEDDINGS)
+
+
 def layers_of(models: Mapping[str, nn.Module], *, compiled: bool = False) -> Iterator[tuple[str, nn.Module]]:
-    """Go through the layers and norms of some models, each under its first name; through those of compiled parts if so.
+    """Go through layers, norms and embeddings of models, each under its first name; those of compiled parts if so.
 
     The layer of a ``nn.MultiheadAttention`` goes by the name of its ``out_proj``, which makes its output.
     """
     left_out = set() if compiled else {id(part) for model in models.values() for part in _compiled_parts(model)}
     for path, module in named_modules(models):
-        if id(module) not in left_out and (is_layer(module) or is_norm(module)):
+        if id(module) not in left_out and (is_layer(module) or is_norm(module) or is_embedding(module)):
             left_out.add(id(module))
             if isinstance(module, nn.MultiheadAttention):
                 left_out.add(id(module.out_proj))  # is never called itself

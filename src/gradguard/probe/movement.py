@@ -1,6 +1,6 @@
-"""How far the weights move, at every optimizer step: from a few short stretches of a few of them.
+"""How far the weights move, at every optimizer step: from a short stretch of a few of them.
 
-Shape legend: K = entries in the sample, 8,192 at most; n = finished steps.
+Shape legend: K = entries in the sample, 4,096 at most; n = finished steps.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from torch import Tensor
 
 from gradguard.functional import in_memory_order
 
-WEIGHTS = 8  # of which a sample is taken, spread evenly over the depth
-STRETCHES, LENGTH = 2, 512  # of each: one launch copies them all, and a stretch is read at the speed of the memory
-STEPS = 16  # whose samples wait to be compared together: 1 MB
+WEIGHTS = 4  # of which a sample is taken, spread evenly over the depth: each one more costs 1 % of a clipping's time
+LENGTH = 1024  # entries of each that lie side by side: one launch copies them all, at the speed of the memory
+STEPS = 16  # whose samples wait to be compared together: 512 KB
 
 
 class Moved(NamedTuple):
@@ -37,15 +37,14 @@ class Movement:
 
     .. math:: m = \frac{\lVert w' - w \rVert_2}{\lVert w \rVert_2} \text{ over a fixed sample } w \text{ of the weights}
 
-    The sample is the same at every step: two stretches of 512 neighbouring entries, at a quarter and at three quarters,
-    of each of 8 weights spread over the depth; a weight of at most 1,024 entries as a whole. It is copied before and
-    after the step, and 16 steps are compared at once. It tells a change of pace, not one weight from another: for that
-    there is :class:`UpdateProbe`.
+    The sample is the same at every step: 1,024 neighbouring entries from the middle of each of 4 weights, spread over
+    the depth; a smaller weight as a whole. It is copied before and after the step, and 16 steps are compared at once.
+    It tells a change of pace, not one weight from another: for that there is :class:`UpdateProbe`.
 
     Args:
         params: the parameters, in the order of the model.
-        is_weight: whether each is a weight matrix; where none is that can be sampled, all parameters will do. Those of
-            one device and dtype are: the most frequent. None of a sharded (DTensor), sparse or otherwise unusual one.
+        is_weight: whether each is a weight matrix; where none is, all parameters will do. Sampled are those of one
+            device and dtype, the most frequent, and none that is sharded (DTensor), sparse or otherwise unusual.
 
     Host sync: none. Mutates: nothing.
 
@@ -139,7 +138,8 @@ class Movement:
 def _chosen(params: Sequence[Tensor], is_weight: Sequence[bool]) -> list[Tensor]:
     """Choose what to sample: a few, spread evenly, of one device and dtype."""
     usable = [(p, weight) for p, weight in zip(params, is_weight, strict=True) if _is_plain(p)]
-    found = [p for p, weight in usable if weight] or [p for p, _ in usable]
+    all_will_do = not any(is_weight)
+    found = [p for p, weight in usable if weight or all_will_do]
     kinds = Counter((p.device, p.dtype) for p in found)
     found = [p for p in found if (p.device, p.dtype) == kinds.most_common(1)[0][0]]
     last = len(found) - 1
@@ -156,18 +156,16 @@ def _is_plain(param: Tensor) -> bool:
 
 
 def _views(params: Sequence[Tensor]) -> list[Tensor]:
-    return [view for p in params for view in _stretches(p)]
+    return list(map(_stretch, params))
 
 
 def _kind(view: Tensor) -> tuple[object, ...]:
     return view.shape, view.dtype, view.device
 
 
-def _stretches(param: Tensor) -> list[Tensor]:
+def _stretch(param: Tensor) -> Tensor:
     flat = in_memory_order(param.detach())
     if flat.is_complex():
         flat = torch.view_as_real(flat).flatten()
-    if flat.numel() <= STRETCHES * LENGTH:
-        return [flat]
-    middles = ((2 * i + 1) * flat.numel() // (2 * STRETCHES) for i in range(STRETCHES))
-    return [flat[middle - LENGTH // 2 : middle - LENGTH // 2 + LENGTH] for middle in middles]
+    start = max(0, flat.numel() - LENGTH) // 2
+    return flat[start : start + LENGTH]

@@ -17,14 +17,15 @@ from gradguard.probe.slopes import Slope
 
 SAMPLE = 1 << 16  # entries of an output that are compared with one another: evenly spaced ones, of all units
 LEAST = 32  # entries of each unit among them, where there are as many
-SATURATED = 0.99  # share of its entries at which a saturated unit is flat
+SATURATED = 0.95  # share of its entries at which a saturated unit is flat
 
 
 @final
 class SignalSum:
     """Norms of a layer's output and of the gradient by it, over the calls of a step."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, embeds: bool = False) -> None:
+        self.embeds = embeds
         self.norms: dict[str, Tensor] = {}
         self.count = self.grad_count = 0
         self.is_over = False
@@ -127,6 +128,7 @@ class Seen(NamedTuple):
                     grad / math.sqrt(one.grad_count) if one.grad_count else math.nan,
                     distinct / compared if compared else math.nan,
                     varied / compared if compared else math.nan,
+                    embeds=one.embeds,
                 )
             )
         live = numbers[len(self.packed) :]

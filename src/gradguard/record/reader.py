@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from gradguard.detect import Finding, Layout
+from gradguard.detect.order import in_order
 from gradguard.record.event import Event
 from gradguard.record.history import History
 from gradguard.record.lines import content_of, points_of
@@ -98,7 +99,7 @@ def read(path: str | Path, *, max_points: int = POINTS) -> Run:
                 reading.segment(name, file, is_last=name == manifest.segments[-1])
             except OSError as error:
                 reading.problems.append(f"{name} can't be read: {error.strerror or error}")
-    found = sorted(chain(*reading.findings.values()), key=lambda finding: (-finding.severity.rank, finding.first_step))
+    found = in_order(chain(*reading.findings.values()))
     events, problems = tuple(reading.events), tuple(reading.problems)
     return Run(manifest, reading.layouts, reading.history, events, tuple(found), problems)
 

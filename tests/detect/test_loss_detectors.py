@@ -1,0 +1,185 @@
+"""What is said of a loss: spikes, swings, climbs, and runs that hardly move; and what is not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gradguard.detect import (
+    AbstractDetector,
+    Finding,
+    LossSpike,
+    OscillatingLoss,
+    Severity,
+    SlowConvergence,
+    UpdateTooLarge,
+)
+from tests.detect.blocks import block, layout, noisy
+
+OF = layout(3)
+
+
+def noise(n: int, size: float, seed: int = 0) -> list[float]:
+    return (size * torch.randn(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)).tolist()
+
+
+def falling(n: int = 400, *, floor: float = 0.2, speed: float = 0.02, scatter: float = 0.1) -> list[float]:
+    return [(floor + 2 * math.exp(-speed * t)) * (1 + e) for t, e in enumerate(noise(n, scatter))]
+
+
+def found(
+    detector: AbstractDetector, losses: Sequence[float], moved: float | Sequence[float] = 1e-3, *, alone: bool = True
+) -> list[Finding]:
+    steps = range(1, len(losses) + 1)
+    distance = dict(zip(steps, moved, strict=True)) if isinstance(moved, Sequence) else moved
+    seen = block(OF, noisy(len(losses), OF), losses=dict(zip(steps, losses, strict=True)), moved=distance)
+    detector.observe(replace(seen, alone=alone))
+    return list(detector.findings())
+
+
+HEALTHY: dict[str, Callable[[], list[float]]] = {
+    "falls": falling,
+    "rests on noise": lambda: [1 + e for e in noise(600, 0.3)],
+    "falls to nothing with outliers": lambda: [
+        x * (10 if i % 37 == 0 else 1) for i, x in enumerate(falling(floor=1e-6))
+    ],
+    "passes zero": lambda: [x - 1 for x in falling()],
+    "is negative": lambda: [x - 10 for x in falling()],
+    "is zero": lambda: [0.0] * 400,
+    "is constant": lambda: [2.3] * 400,
+    "has heavy tails": lambda: [abs(e) ** 3 for e in noise(600, 1.0)],
+    "three steps": lambda: [2.0, 100.0, 1.0],
+    "single bad batches": lambda: [x + 50 * (i in (150, 151, 300)) for i, x in enumerate(falling())],
+    "never falls, at large steps": lambda: [2.3 + e for e in noise(600, 0.02)],
+}
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+@pytest.mark.parametrize("kind", [LossSpike, OscillatingLoss, SlowConvergence])
+def test_a_healthy_loss_says_nothing(kind: type[AbstractDetector], name: str) -> None:
+    assert found(kind(), HEALTHY[name]()) == []
+
+
+def spiked(first: int, last: int, height: float) -> list[float]:
+    return [x + height * (first <= i + 1 <= last) for i, x in enumerate(falling())]
+
+
+def test_a_spike_is_found_with_its_steps_and_is_over_when_it_came_back() -> None:
+    (said,) = found(LossSpike(), spiked(201, 210, 5.0))
+    assert (said.severity, said.first_step, said.active) == (Severity.WARNING, 201, False)
+    assert 210 <= said.last_step <= 215
+    assert said.evidence["highest"] > 5
+    assert "and came back" in said.explanation
+
+
+def test_a_loss_that_does_not_come_back_is_critical() -> None:
+    (said,) = found(LossSpike(), spiked(301, 400, 5.0))
+    assert (said.severity, said.first_step, said.last_step, said.active) == (Severity.CRITICAL, 301, 400, True)
+    assert "has not come back" in said.explanation
+
+
+def test_half_of_what_was_learnt_has_to_be_lost() -> None:
+    flat = [2.0] * 10 + [1.0 + e for e in noise(390, 0.01)]  # a start of 2, a level of 1
+    for height, is_found in ((0.4, False), (0.6, True)):
+        losses = [x + height * (200 <= i < 210) for i, x in enumerate(flat)]
+        assert bool(found(LossSpike(), losses)) is is_found
+
+
+def test_updates_that_grew_before_stand_in_the_evidence() -> None:
+    moved = [1e-3] * 400
+    moved[190:200] = [4e-3] * 10
+    (said,) = found(LossSpike(), spiked(201, 210, 5.0), moved)
+    assert said.evidence["largest update in the 20 steps before, over the usual one"] == pytest.approx(4.0)
+    (said,) = found(LossSpike(), spiked(201, 210, 5.0), math.nan)
+    assert not any("update" in name for name in said.evidence)
+
+
+def test_a_loss_that_climbs_back() -> None:
+    losses = falling(200) + [0.2 + 0.01 * t + e for t, e in enumerate(noise(200, 0.02))]
+    (said,) = found(OscillatingLoss(), losses)
+    assert "climbed back to" in said.explanation
+    assert said.active
+    assert 250 <= said.first_step <= 350
+
+
+def test_a_loss_that_swings() -> None:
+    def swinging(size: float) -> list[float]:
+        return [x + size * (1 + math.sin(2 * math.pi * t / 80)) for t, x in enumerate(falling(800, floor=0.5))]
+
+    (said,) = found(OscillatingLoss(), swinging(0.6))
+    assert "went up and down" in said.explanation
+    assert found(OscillatingLoss(), swinging(0.05)) == []
+
+
+@pytest.mark.parametrize(("moved", "scatter", "is_found"), [(5e-2, 1.0, True), (5e-3, 1.0, False), (5e-2, 0.05, False)])
+def test_a_loss_that_bounces_where_it_began(moved: float, scatter: float, is_found: bool) -> None:
+    losses = [2.3] * 10 + [3 + e for e in noise(290, scatter)]
+    assert bool(found(OscillatingLoss(), losses, moved)) is is_found
+
+
+def test_a_run_that_hardly_moves() -> None:
+    losses = [2.3 - 1e-4 * t + e for t, e in enumerate(noise(300, 0.01))]
+    (said,) = found(SlowConvergence(), losses, 2e-5)
+    assert (said.severity, said.first_step, said.active) == (Severity.WARNING, 50, True)
+    assert said.evidence["average update/weight"] == pytest.approx(2e-5)
+    assert found(SlowConvergence(), losses, 1e-3) == []  # at usual steps it rests
+    assert found(SlowConvergence(), losses, 1e-10) == []  # UpdateTooSmall speaks
+    assert found(SlowConvergence(), losses, 0.0) == []  # there is no gradient
+    assert found(SlowConvergence(), losses, math.nan) == []
+    assert found(SlowConvergence(), falling(300), 2e-5) == []  # it falls all the same
+
+
+def test_a_learning_rate_that_is_being_warmed_up_is_no_slow_run() -> None:
+    losses = [2.3 + e for e in noise(300, 0.01)]
+    assert found(SlowConvergence(), losses, [1e-6 * 1.02**t for t in range(300)]) == []
+
+
+def test_a_slow_run_that_falls_later_is_over() -> None:
+    losses = [2.3 + e for e in noise(150, 0.01)] + falling(250)
+    (said,) = found(SlowConvergence(), losses, [1e-5] * 150 + [1e-3] * 250)
+    assert (said.severity, said.active) == (Severity.INFO, False)
+
+
+def test_the_losses_of_a_game_are_not_judged() -> None:
+    assert found(LossSpike(), spiked(301, 400, 5.0), alone=False) == []
+    assert found(OscillatingLoss(), falling(200) + [0.2 + 0.01 * t for t in range(200)], alone=False) == []
+    for moved, is_found in ((1e-4, False), (2e-5, True)):
+        assert bool(found(SlowConvergence(), [0.7] * 300, moved, alone=False)) is is_found
+
+
+@pytest.mark.parametrize("kind", [LossSpike, OscillatingLoss, SlowConvergence])
+def test_without_a_loss_nothing_is_said(kind: type[AbstractDetector]) -> None:
+    detector = kind()
+    detector.observe(block(OF, noisy(300, OF), moved=1e-5))
+    detector.observe(block(OF, noisy(300, OF), first_step=301, losses=dict.fromkeys(range(301, 601), math.nan)))
+    assert detector.findings() == ()
+
+
+@pytest.mark.parametrize(("after", "is_found"), [([2.0] * 10, False), ([3.0] * 10, True), ([1.0] * 9 + [9.0], True)])
+def test_a_first_step_that_leaves_nothing_of_the_weights(after: list[float], is_found: bool) -> None:
+    losses = dict(enumerate([2.3, *after, *[1.0] * 39], start=1))
+    detector = UpdateTooLarge()
+    detector.observe(block(OF, noisy(50, OF), ratios={1: [3.0] * 3, 2: [0.7] * 3, 4: [0.3] * 3}, losses=losses))
+    said = detector.findings()
+    assert bool(said) is is_found
+    if is_found:
+        assert (said[0].severity, said[0].first_step, said[0].active) == (Severity.CRITICAL, 1, False)
+        assert said[0].evidence["median update/weight"] == 3.0
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: LossSpike(z=0.0), "LossSpike needs z > 0"),
+        (lambda: LossSpike(patience=11), "1 <= patience <= 10"),
+        (lambda: OscillatingLoss(1), "OscillatingLoss needs swings >= 2"),
+        (lambda: SlowConvergence(fall=1.0), "SlowConvergence needs ratio > 0 and 0 < fall < 1"),
+    ],
+)
+def test_arguments_out_of_range(make: Callable[[], AbstractDetector], match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        make()

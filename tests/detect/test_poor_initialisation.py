@@ -1,0 +1,107 @@
+"""The first steps: units alike, an end that sees nothing, signals and gradients that shrink or grow."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from gradguard.detect import Activations, Finding, PoorInitialisation, Severity, Signal
+from tests.detect.activations import sample, signals
+from tests.detect.blocks import block, layout, noisy
+
+OF = layout(4)
+FIRST = (1, 2, 3, 4, 8, 16)
+
+
+def found(*samples: Activations, **settings: float) -> list[Finding]:
+    detector = PoorInitialisation(**settings)
+    detector.observe(block(OF, noisy(50, OF), activations=samples))
+    return list(detector.findings())
+
+
+def start(of: list[Signal]) -> list[Finding]:
+    return found(*(sample(step, signals=of) for step in FIRST))
+
+
+def test_a_usual_start_says_nothing() -> None:
+    assert start(signals()) == []
+    assert start(signals(0.5, 0.3)) == []  # as torch's defaults have it
+    assert start([]) == []
+    assert start(signals(layers=1)) == []
+
+
+@pytest.mark.parametrize(("distinct", "is_found"), [(2e-3, False), (5e-4, True)])
+def test_units_that_are_alike(distinct: float, is_found: bool) -> None:
+    said = start([*signals(distinct=distinct)[:-1], signals()[-1]])
+    assert bool(said) is is_found
+    if is_found:
+        assert said[0].severity is Severity.CRITICAL
+        assert said[0].where == tuple(f"layer{i}" for i in range(5))
+        assert "units of a layer give the same" in said[0].explanation
+
+
+def test_a_last_layer_of_units_alike_and_one_of_zeros_are_no_fault() -> None:
+    usual = signals()
+    assert start([*usual[:-1], Signal("head", 0.1, 0.01, 1e-9, 0.5)]) == []
+    assert start([*usual[:-1], Signal("head", 0.0, 0.01)]) == []
+    zero_branch = Signal("branch", 0.0, 0.01)
+    assert start([usual[0], zero_branch, usual[1], zero_branch, usual[2]]) == []
+
+
+@pytest.mark.parametrize(("varies", "is_found"), [(0.02, False), (0.005, True)])
+def test_an_end_that_hardly_depends_on_the_input(varies: float, is_found: bool) -> None:
+    first, *_ = signals()
+    rest = [Signal(f"layer{i}", 1.0, 0.01, 0.9, varies) for i in range(1, 6)]
+    said = start([first, *rest])
+    assert bool(said) is is_found
+    assert all("hardly depends on what goes in" in one.explanation for one in said)
+
+
+def test_a_network_of_zeros_is_blind() -> None:
+    (said,) = start([Signal("a", 0.0), Signal("b", 0.0), Signal("c", 0.0)])
+    assert said.severity is Severity.CRITICAL
+
+
+@pytest.mark.parametrize(
+    ("factor", "back", "word"),
+    [
+        (10**0.45, 1.0, None),  # over the five hidden layers, four steps: 1.8 powers of ten
+        (10**0.55, 1.0, "grows by a factor of 3.5 per layer on its way forward"),
+        (10**-0.55, 1.0, "shrinks by a factor of 3.5 per layer on its way forward"),
+        (1.0, 10**-1.1, None),
+        (1.0, 10**-1.3, "gradient shrinks by a factor of 20 per layer on its way back"),
+        (1.0, 10**0.55, None),
+        (1.0, 10**0.65, "gradient grows by a factor of 4.5 per layer on its way back"),
+    ],
+)
+def test_signals_and_gradients_that_shrink_or_grow(factor: float, back: float, word: str | None) -> None:
+    said = start(signals(factor, back))
+    assert [word in one.explanation for one in said] == ([True] if word else [])
+    assert all(one.severity is Severity.WARNING for one in said)
+
+
+def test_embeddings_are_no_part_of_a_line_but_may_be_alike() -> None:
+    small = Signal("embed", 1e-9, 1e-9, 0.9, 0.9, embeds=True)
+    assert start([small, *signals(layers=4)]) == []
+    (said,) = start([Signal("embed", 1.0, 0.1, 1e-9, 0.5, embeds=True), *signals()])
+    assert said.where == ("embed",)
+
+
+def test_a_fault_counts_if_it_is_there_from_the_first_samples_on() -> None:
+    well, sick = signals(), signals(distinct=1e-9)
+    assert found(*(sample(step, signals=well if step == 2 else sick) for step in FIRST)) == []
+    assert found(*(sample(step, signals=well if step == 1 else sick) for step in FIRST)) == []
+    (said,) = found(*(sample(step, signals=sick if step < 4 else well) for step in FIRST))
+    assert (said.first_step, said.last_step, said.active, said.severity) == (1, 3, False, Severity.INFO)
+
+
+def test_what_is_not_finite_is_left_out() -> None:
+    usual = signals()
+    assert start([*usual[:2], Signal("bad", math.nan, math.inf, math.nan, math.nan), *usual[2:]]) == []
+
+
+@pytest.mark.parametrize("wrong", [{"alike": 0.0}, {"blind": -1.0}, {"fading": 0.0}, {"min_layers": 2}, {"samples": 0}])
+def test_arguments_out_of_range(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="PoorInitialisation needs"):
+        PoorInitialisation(**wrong)
