@@ -24,7 +24,7 @@ def test_the_demo_finds_the_sick_network_out_and_the_cured_one_healthy(tmp_path:
     assert "[critical] vanishing_depth in network.layer1, network.layer2" in sick
     assert "[critical] vanishing_depth" in done.stderr, "said at once, too"
     assert "mean size of each layer's weight gradients" in " ".join(sick.split())
-    assert "Verdict: healthy, by 8 rules." in cured
+    assert "Verdict: healthy, by 14 rules." in cured
     accuracy = [float(line.split("%")[0].split()[-1]) for line in done.stdout.splitlines() if "test accuracy" in line]
     assert accuracy[0] < 20
     assert accuracy[1] > 90

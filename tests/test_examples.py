@@ -11,10 +11,10 @@ import pytest
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 SAYS = {
     "plain_loop": ["[critical] vanishing_depth in 0, 2", "try first:", "1. Replace saturating activations"],
-    "fabric": ["optimizer (AdamW): 200 steps", "Verdict: healthy, by 8 rules."],
-    "gan": ["g (Adam): 300 steps, 4 parameters", "d (Adam): 300 steps, 4 parameters", "Verdict: healthy, by 8 rules."],
-    "amp_scaler": ["fp16 overflows, skipped by the loss scaler: ", "Verdict: healthy, by 8 rules."],
-    "lightning_trainer": ["optimizer (AdamW): 285 steps", "Verdict: healthy, by 8 rules.", "largest norm: "],
+    "fabric": ["optimizer (AdamW): 200 steps", "Verdict: healthy, by 14 rules."],
+    "gan": ["g (Adam): 300 steps, 4 parameters", "d (Adam): 300 steps, 4 parameters", "Verdict: healthy, by 14 rules."],
+    "amp_scaler": ["fp16 overflows, skipped by the loss scaler: ", "Verdict: healthy, by 14 rules."],
+    "lightning_trainer": ["optimizer (AdamW): 285 steps", "Verdict: healthy, by 14 rules.", "largest norm: "],
     "lightning_cli": ["optimizer (AdamW): 200 steps", "Verdict: healthy, by 2 rules."],
     "lightning_manual": [
         "generator (Adam): 300 steps, 4 parameters",

@@ -98,3 +98,19 @@ def test_nothing_to_try_is_not_said(monkeypatch: pytest.MonkeyPatch) -> None:
     guard = run([Planned("c")], 1, None)
     assert guard.diagnose()[0].severity is Severity.CRITICAL
     assert len(verdict(guard)) == 1
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_rules_that_lack_a_loss_say_so_once(recorded: bool) -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    guard = Guard(model, optimizer)
+    for batch in batches(40):
+        optimizer.zero_grad()
+        loss = loss_of(model, batch)
+        if recorded:
+            guard.record_loss(loss)
+        loss.backward()
+        optimizer.step()
+    assert guard.summary().count("No loss was recorded") == (not recorded)
+    assert "No loss" not in run([NonFinite()], 40, None).summary()

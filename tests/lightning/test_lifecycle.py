@@ -352,7 +352,7 @@ def test_an_automatic_one_follows_the_users_monitor() -> None:
     automatic.is_automatic = True
     trainer([monitor, automatic], max_epochs=1).fit(Plain(), loader())
     assert automatic.guard is monitor.guard
-    assert "by 8 rules" in monitor.guard.summary() or "too few" in monitor.guard.summary()
+    assert "by 14 rules" in monitor.guard.summary() or "too few" in monitor.guard.summary()
 
 
 @pytest.mark.skipif(Version(pytorch_lightning.__version__) < Version("2.6"), reason="validation by the clock is newer")

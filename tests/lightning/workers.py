@@ -41,6 +41,8 @@ VARIANTS: dict[str, tuple[int, dict[str, Any], dict[str, Any]]] = {  # batches a
     "clips itself": (7, {}, {**OFTEN, "clip": CLIP, "recover": Skip()}),
 }
 
+OWN = "activation/"  # what a process sees of its own batch alone
+
 
 class Joined(Plain):
     """Two ranks see together what one process sees: batch by batch, every other row is one rank's."""
@@ -106,7 +108,8 @@ class Report(Callback):
         for callback in trainer.callbacks:
             if isinstance(callback, GradGuard) and callback.guard is not None:
                 guard = callback.guard
-                seen["history"] = {key: list(points) for key, points in guard.history.items()}
+                history = {key: list(points) for key, points in guard.history.items()}
+                seen["history"] = {key: points for key, points in history.items() if not key.startswith(OWN)}
                 seen["events"] = [event_to_plain(event) for event in guard.events]
                 seen |= {"steps": guard.steps, "closed": guard.closed, "found": [str(f) for f in guard.diagnose()]}
         if module is not None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from gradguard.detect import Finding, Severity, Symptom
+from gradguard.detect.loss import AbstractLossDetector
 from gradguard.guard.track import Track
 from gradguard.record import History
 
@@ -24,9 +25,16 @@ def summary(tracks: Sequence[Track], history: History, findings: Sequence[Findin
         lines.append(f"{track.name} ({kind}): {track.step} steps, {len(track.params)} parameters in {layers} modules")
         lines += [f"  {line}" for line in _numbers(track, history, findings)]
     lines.append(_wrapped(f"Verdict: {_verdict(findings, tracks, history)}"))
+    if any(_lacks_loss(track, history) for track in tracks):
+        lines.append("No loss was recorded: spikes, swings and slow convergence are not looked for.")
     if (serious := _serious(findings)) and serious[0].advice:
         lines.append(_wrapped(f"Try first: {serious[0].advice[0]}"))
     return "\n".join([*lines, *(str(finding) for finding in findings)])
+
+
+def _lacks_loss(track: Track, history: History) -> bool:
+    judges = any(isinstance(detector, AbstractLossDetector) for detector in track.detectors)
+    return judges and track.step > 0 and f"{track.prefix}loss" not in history
 
 
 def _serious(findings: Sequence[Finding]) -> list[Finding]:
