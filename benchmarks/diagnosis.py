@@ -85,15 +85,18 @@ def census(half: str) -> str:
     """Count the corpus, and list what its scores do not confirm."""
     programs = [p for p in corpus().values() if half == "both" or p.reports == (half == "reporting")]
     known, rows, out = confirmed(), [], []
+    scored = {(unit.program, unit.lr) for unit in scores()}
+    waiting = sum((p.name, lr) not in scored for p in programs for lr in p.rates)
     for family in dict.fromkeys(families()[p.name] for p in programs):
         for faulty in (False, True):
             of = [p for p in programs if families()[p.name] == family and (p.label is not None) == faulty]
-            runs = [(p.name, lr) for p in of for lr in p.rates]
+            runs = [(p.name, lr) for p in of for lr in p.rates if (p.name, lr) in scored]
             counts = [len(of), len(SEEDS) * len(runs), len(SEEDS) * sum(one in known for one in runs)]
             rows.append([family, "faulty" if faulty else "healthy", *map(str, counts)])
             out += [f"{name} at {lr:g}" for name, lr in runs if (name, lr) not in known]
     total = [str(sum(int(row[i]) for row in rows)) for i in (2, 3, 4)]
     listed = f"\n\nNot confirmed, and left out: {', '.join(out)}." if out else ""
+    listed += f"\n\nOf {waiting} more learning rates no scores have been measured yet." if waiting else ""
     return table(["family", "", "programs", "runs", "confirmed"], [*rows, ["all", "", *total]]) + listed
 
 
