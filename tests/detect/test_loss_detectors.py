@@ -183,3 +183,26 @@ def test_a_first_step_that_leaves_nothing_of_the_weights(after: list[float], is_
 def test_arguments_out_of_range(make: Callable[[], AbstractDetector], match: str) -> None:
     with pytest.raises(ValueError, match=match):
         make()
+
+
+def test_a_harder_task_that_is_being_learnt_is_a_new_level_and_no_loss_that_is_lost() -> None:
+    harder = [(0.2 + 3 * math.exp(-0.01 * t)) * (1 + e) for t, e in enumerate(noise(400, 0.05))]
+    (said,) = found(LossSpike(), falling(300) + harder)
+    assert (said.severity, said.active) == (Severity.INFO, False)
+    assert "to a level from which it falls anew" in said.explanation
+    for upto in range(300, 700, 50):  # nor is it at any time
+        assert all(one.severity is not Severity.CRITICAL for one in found(LossSpike(), (falling(300) + harder)[:upto]))
+
+
+def test_a_climb_is_info_until_what_was_learnt_is_lost() -> None:
+    for height, severity in ((0.8, Severity.INFO), (3.0, Severity.WARNING)):
+        losses = falling(200) + [0.2 + height * min(1, t / 100) + e for t, e in enumerate(noise(300, 0.02))]
+        (said,) = found(OscillatingLoss(), losses)
+        assert said.severity is severity
+
+
+def test_a_loss_about_zero_says_nothing_of_the_first_step() -> None:
+    losses = dict(enumerate([1e-9, *noise(49, 1e-8)], start=1))
+    detector = UpdateTooLarge()
+    detector.observe(block(OF, noisy(50, OF), ratios={1: [3.0] * 3, 2: [0.1] * 3}, losses=losses))
+    assert detector.findings() == ()

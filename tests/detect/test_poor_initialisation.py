@@ -86,6 +86,8 @@ def test_embeddings_are_no_part_of_a_line_but_may_be_alike() -> None:
     assert start([small, *signals(layers=4)]) == []
     (said,) = start([Signal("embed", 1.0, 0.1, 1e-9, 0.5, embeds=True), *signals()])
     assert said.where == ("embed",)
+    (said,) = start([Signal(name, 1.0, 0.1, 0.0, 0.0, embeds=True) for name in ("users", "items")])
+    assert "hardly depends on what goes in" in said.explanation
 
 
 def test_a_fault_counts_if_it_is_there_from_the_first_samples_on() -> None:
@@ -105,3 +107,16 @@ def test_what_is_not_finite_is_left_out() -> None:
 def test_arguments_out_of_range(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="PoorInitialisation needs"):
         PoorInitialisation(**wrong)
+
+
+def test_layers_of_zero_weights_that_scale_others_are_no_fault() -> None:
+    film = Signal("film", 1.0, 0.01, 0.0, 0.0)  # weights 0, biases 1
+    assert start([*signals()[:3], film, *signals()[3:]]) == []
+    assert start([Signal("gamma", 1.0, 0.01, 0.0, 0.0, embeds=True), *signals()]) == []
+
+
+def test_heads_with_a_bias_behind_a_small_trunk_are_no_fault() -> None:
+    trunk = signals(layers=2)
+    for varies in (0.0, 1.8e-3):
+        heads = [Signal(name, 4.6, 0.01, 1e-3, varies) for name in ("policy", "value")]
+        assert start([*trunk, *heads]) == []

@@ -97,3 +97,17 @@ def test_a_block_without_looks_says_nothing() -> None:
     for detector in (DeadUnits(), SaturatedUnits()):
         detector.observe(replace(seen(), activations=()))
         assert detector.findings() == ()
+
+
+def test_of_two_functions_behind_one_layer_one_may_be_dead() -> None:
+    samples = [sample(step, units(0.9), units(0.0, activation="tanh")) for step in SAMPLED]
+    (said,) = found(DeadUnits(), *samples)
+    assert said.where == ("layer0",)
+    assert "behind their relu" in said.explanation
+
+
+def test_a_layer_that_is_no_longer_called_is_not_sick_any_more() -> None:
+    other = units(0.0, layer="layer1")
+    samples = [sample(step, *([units(0.9)] if step <= 50 else []), other) for step in SAMPLED]
+    (said,) = found(DeadUnits(), *samples)
+    assert (said.active, said.last_step, said.severity) == (False, 50, Severity.INFO)

@@ -23,8 +23,9 @@ class LossSpike(AbstractLossDetector):
 
     Rule: with level m and robust spread s of the last hundred losses that were not high themselves, and the mean a of
     the first ten, a loss is high where it exceeds m by more than :math:`\max(z\,s,\ b\,(a - m))`. Raised where
-    ``patience`` of ten steps on end are high; critical where 50 on end are, so that it does not come back. Over once
-    fewer than half of ten are.
+    ``patience`` of ten steps on end are high; critical where 50 on end are and do not come down. Where a hundred on end
+    are, and come down, they are another task's, which is being learnt: info, and they are the level from then on. Over
+    once fewer than half of ten are.
 
     Relative to what was learnt, b (a - m), since near zero a loss of single batches scatters by any number of its own
     deviations. How far the steps before moved the weights, over their own median, stands in the evidence: under Adam
@@ -52,9 +53,11 @@ class LossSpike(AbstractLossDetector):
         self.recent = RecentLoss()
         self.high: deque[tuple[int, bool]] = deque(maxlen=LATELY)
         self.moved: deque[float] = deque(maxlen=100)  # until the first high loss; then they stay
-        self.streak = self.longest = 0
+        self.streak = 0
         self.spell: Spell | None = None
         self.worst = self.level = self.rise = math.nan
+        self.above: deque[float] = deque(maxlen=10 * LATELY)  # the high ones on end
+        self.is_new_level = False
 
     def see(self, step: int, loss: float, moved: float) -> None:
         """Take in one step."""
@@ -64,7 +67,6 @@ class LossSpike(AbstractLossDetector):
         is_high = recent.count >= self.warmup and over > limit
         self.high.append((step, is_high))
         self.streak = self.streak + 1 if is_high else 0
-        self.longest = max(self.longest, self.streak)
         highs = [s for s, is_one in self.high if is_one]
         if len(highs) >= self.patience and (self.spell is None or not self.spell.active):
             if self.spell is None:
@@ -76,10 +78,32 @@ class LossSpike(AbstractLossDetector):
             )
         if is_high:
             self.worst = loss if math.isnan(self.worst) else max(self.worst, loss)
+            self.above.append(loss)
         else:
+            self.above.clear()
             recent.observe(loss)
+        if self.streak >= 10 * LATELY and self._falls():
+            self._begin_anew()
         if not highs and not math.isnan(moved):
             self.moved.append(moved)
+
+    def _falls(self) -> bool:
+        """Say whether the high losses come down: the last third is a tenth nearer to the level than that before."""
+        losses, third = list(self.above), len(self.above) // 3
+        if not third:
+            return False
+        before, now = median(losses[third:-third]), median(losses[-third:])
+        return now - self.level < 0.9 * (before - self.level)
+
+    def _begin_anew(self) -> None:
+        """Take the new losses for the level: they are those of another task, which is being learnt."""
+        for loss in self.above:
+            self.recent.observe(loss)
+        self.above.clear()
+        self.high.clear()
+        self.streak, self.is_new_level = 0, True
+        if self.spell is not None:
+            self.spell = Spell(self.spell.first_step, self.spell.last_step, active=False)
 
     def _rise(self) -> float:
         """Say how far the largest of the last steps before it moved the weights, over the median of those before."""
@@ -91,15 +115,17 @@ class LossSpike(AbstractLossDetector):
         """Say when, and from where to where."""
         if self.spell is None:
             return ()
-        is_lost = self.longest >= 5 * LATELY and self.spell.active
+        is_lost = self.streak >= 5 * LATELY and not self._falls()
+        told = Severity.CRITICAL if is_lost else Severity.INFO if self.is_new_level else Severity.WARNING
         evidence = {"level before": self.level, "start of the run": self.recent.start, "highest": self.worst}
         if not math.isnan(self.rise):
             evidence["largest update in the 20 steps before, over the usual one"] = self.rise
-        after = "and has not come back" if is_lost else "and is still high" if self.spell.active else "and came back"
+        over = "to a level from which it falls anew" if self.is_new_level else "and came back"
+        after = "and has not come back" if is_lost else "and is still high" if self.spell.active else over
         return (
             Finding(
                 Symptom.LOSS_SPIKE,
-                Severity.CRITICAL if is_lost else Severity.WARNING,
+                told,
                 (),
                 self.optimizer,
                 self.spell.first_step,

@@ -33,7 +33,8 @@ class OscillatingLoss(AbstractLossDetector):
     - *swings*: among the last 200 losses, the means of ten went from a low to a high or back ``swings`` times, by at
       least ``share`` g each and four times what the scatter of single batches explains;
     - *climbs*: the median of the last 50 lies ``share`` g above b, and five times its standard error, at ``patience``
-      looks on end;
+      looks on end; info as long as a quarter of what was learnt is left, since a term that is weighted up, a harder
+      task or returns that grow make losses rise, too;
     - *bounces*: it is not below 90 % of a, the middle half of the losses spreads over ``scatter`` of it, and a step
       moves the weights by ``moved`` of their norm or more, at ``patience`` looks on end.
 
@@ -98,7 +99,8 @@ class OscillatingLoss(AbstractLossDetector):
             "climbs": has_learnt and level > self.best + max(self.share * gained, 5 * error),
             "bounces": level > start - 0.1 * abs(start) and spread > self.scatter * abs(level) and moved >= self.moved,
         }
-        numbers = {"swings": count, "lately": LATELY, "swing": swing, "level": level, "best": self.best}
+        lost = start - 0.25 * gained
+        numbers = {"lost": lost, "swings": count, "lately": LATELY, "swing": swing, "level": level, "best": self.best}
         for kind, holds in found.items():
             self.persistence.observe(kind, step, holds)
             if holds:
@@ -112,12 +114,14 @@ class OscillatingLoss(AbstractLossDetector):
             return ()
         active = {kind: spell for kind, spell in spells.items() if spell.active}
         told = active or spells
+        given_up = self.evidence["climbs"] if "climbs" in told else None
+        is_mild = set(told) == {"climbs"} and given_up is not None and given_up["level"] < given_up["lost"]
         reasons = "; ".join(_MEANS[kind].format(**self.evidence[kind]) for kind in _MEANS if kind in told)
         last = self.evidence[next(iter(told))]
         return (
             Finding(
                 Symptom.OSCILLATING_LOSS,
-                Severity.WARNING if active else Severity.INFO,
+                Severity.WARNING if active and not is_mild else Severity.INFO,
                 (),
                 self.optimizer,
                 min(spell.first_step for spell in told.values()),

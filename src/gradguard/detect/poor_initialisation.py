@@ -16,6 +16,7 @@ from gradguard.detect.profile import trend
 from gradguard.detect.state import saved
 from gradguard.detect.symptom import Symptom
 
+CONSTANT = 1e-6  # of its size, by which the output of a layer of zero weights differs from input to input
 _MEANS = {
     "alike": "all units of a layer give the same, get the same gradient and stay the same: each layer is one unit wide",
     "blind": "what comes out of the last layers hardly depends on what goes in ({size:.1e} of it does)",
@@ -40,11 +41,13 @@ class PoorInitialisation(AbstractDetector):
     r"""The signal or the gradient does not get through the network as it was initialised.
 
     Rule, at each of the first ``samples`` sampled steps (1, 2 and 3 in a guard), over the layers with a weight in the
-    order of their calls, hidden ones in all but the last two conditions:
+    order of their calls, the last one left out for units and signals:
 
-    - *alike*: the units of a layer differ by less than ``alike`` of its output's size;
-    - *blind*: in the last half of the layers, and at least the last two, no output differs from input to input by more
-      than ``blind`` of its size;
+    - *alike*: the units of a layer differ by less than ``alike`` of its output's size; where that holds for fewer than
+      half of the layers, those do not count whose output is the same for all inputs, as that of a layer of zero weights
+      is that will scale or gate others;
+    - *blind*: in the last two thirds of the layers, and at least the last three, no output differs from input to input
+      by more than ``blind`` of its size; layers of zero weights are left out, unless they are half of all;
     - *shrinks, grows*: a line through :math:`\log_{10}` of the outputs' root mean squares moves by ``forward`` powers
       of ten or more and explains ``min_r2`` of their variance;
     - *fades, explodes*: the same of the gradients by the outputs, with ``fading`` where they shrink on their way back
@@ -102,10 +105,14 @@ class PoorInitialisation(AbstractDetector):
     def _faults(self, sample: Activations) -> dict[str, _Fault]:
         signals = [s for s in sample.signals if math.isfinite(s.rms)]
         found: dict[str, _Fault] = {}
-        alike = [s for s in signals if s is not signals[-1] or s.embeds if s.rms > 0 and s.distinct < self.alike]
+        alike = [s for s in signals[:-1] if s.rms > 0 and s.distinct < self.alike]
+        few = 2 * len(alike) < len(signals) - 1
+        alike = [s for s in alike if s.varies > CONSTANT] if few else alike
         if alike:
             found["alike"] = _Fault(tuple(s.layer for s in alike), max(s.distinct for s in alike), math.nan)
-        last = signals[-max(2, len(signals) // 2) :]
+        moving = [s for s in signals if s.rms > 0 and not s.varies <= CONSTANT]
+        moving = moving if 2 * len(moving) > len(signals) else signals
+        last = moving[-max(3, -(-2 * len(moving) // 3)) :]
         if len(signals) >= 2:
             varies = max(0.0 if s.rms == 0 else math.inf if math.isnan(s.varies) else s.varies for s in last)
             if varies < self.blind:

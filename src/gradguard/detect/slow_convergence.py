@@ -25,7 +25,7 @@ class SlowConvergence(AbstractLossDetector):
     more than 1e-8, below which ``UpdateTooSmall`` speaks, and the last 50 by no more than half as much again as the 50
     before: a learning rate that is being warmed up is no fault. Raised at ``patience`` looks on end.
 
-    Of a game of several optimizers, whose losses say nothing, the second alone is asked, with a quarter of ``ratio``.
+    Where several optimizers are watched, whose losses say less, the limit is a quarter of ``ratio``.
 
     Both at once, since a loss that rests may rest at the best that there is, and small steps may be all that a
     fine-tuning needs.
@@ -64,9 +64,7 @@ class SlowConvergence(AbstractLossDetector):
             return
         start, level = self.recent.start, self.recent.level
         average = self.distance / self.known if self.known else math.nan
-        ratio, rests = (
-            (self.ratio, not level < start - self.fall * abs(start)) if self.alone else (self.ratio / 4, True)
-        )
+        ratio, rests = self.ratio if self.alone else self.ratio / 4, not level < start - self.fall * abs(start)
         holds = 1e-8 < average < ratio and rests and not self._is_warming_up()
         self.persistence.observe(step, holds)
         if holds:

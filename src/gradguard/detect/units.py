@@ -23,6 +23,7 @@ from gradguard.detect.symptom import Symptom
 class Useless(NamedTuple):
     """What was found in a layer at the sample at which it was worst."""
 
+    layer: str
     activation: str
     units: int
     useless: int
@@ -84,11 +85,14 @@ class AbstractUnitsDetector(AbstractDetector):
         """Take in the sampled steps among the next ones."""
         self.optimizer = block.layout.optimizer
         for sample in block.activations:
-            for units in sample.units:
-                self._look(sample.step, units)
+            here = {_place(units): units for units in sample.units}
+            for place, units in here.items():
+                self._look(sample.step, place, units)
+            for place in self.seen.keys() - here.keys():  # a layer that is no longer called is not sick
+                self.persistence.observe(place, sample.step, holds=False)
 
-    def _look(self, step: int, units: Units) -> None:
-        now, place = self.useless(units), units.layer
+    def _look(self, step: int, place: str, units: Units) -> None:
+        now = self.useless(units)
         before = self.seen.get(place)
         if before is None or len(before.entries) != len(now):
             before = _Seen(torch.zeros(len(now), dtype=torch.int64), torch.zeros(len(now), dtype=torch.int64))
@@ -100,7 +104,7 @@ class AbstractUnitsDetector(AbstractDetector):
             place not in self.worst or for_good / len(now) >= self.worst[place].useless / self.worst[place].units
         ):
             entries = int(seen.entries.max())
-            self.worst[place] = Useless(units.activation, len(now), for_good, entries, units.active)
+            self.worst[place] = Useless(units.layer, units.activation, len(now), for_good, entries, units.active)
 
     def findings(self) -> tuple[Finding, ...]:
         """Say which layers, and how many of their units."""
@@ -117,12 +121,12 @@ class AbstractUnitsDetector(AbstractDetector):
         all_of_one = any(one.useless == one.units for one in of.values())
         severity = Severity.CRITICAL if all_of_one else Severity.WARNING
         worst = max(of.values(), key=lambda one: one.useless / one.units)
-        counts = {place or "(root)": f"{one.useless} of {one.units}" for place, one in of.items()}
+        counts = {one.layer or "(root)": f"{one.useless} of {one.units}" for one in of.values()}
         return (
             Finding(
                 self.symptom,
                 severity if active else Severity.INFO,
-                tuple(told),
+                tuple(dict.fromkeys(one.layer for one in of.values())),
                 self.optimizer,
                 min(spell.first_step for spell in told.values()),
                 max(spell.last_step for spell in told.values()),
@@ -131,3 +135,8 @@ class AbstractUnitsDetector(AbstractDetector):
                 self.explain(worst, len(told)),
             ),
         )
+
+
+def _place(units: Units) -> str:
+    """Name a layer and what stands behind it: of two functions of one layer, one may be well."""
+    return f"{units.layer} {units.activation}"

@@ -106,6 +106,8 @@ class UpdateTooLarge(AbstractDetector):
         if not self.alone:
             return self.at_first >= 2 * self.breaking
         before, *after = self.losses
+        if min(self.losses) < 0 < max(self.losses):
+            return False  # a loss about zero, of which nothing can be said in shares
         return median_low(after) - before >= 0.15 * abs(before) or max(after) - before >= 2 * abs(before)
 
     def findings(self) -> tuple[Finding, ...]:

@@ -25,7 +25,7 @@ def summary(tracks: Sequence[Track], history: History, findings: Sequence[Findin
         lines.append(f"{track.name} ({kind}): {track.step} steps, {len(track.params)} parameters in {layers} modules")
         lines += [f"  {line}" for line in _numbers(track, history, findings)]
     lines.append(_wrapped(f"Verdict: {_verdict(findings, tracks, history)}"))
-    if any(_lacks_loss(track, history) for track in tracks):
+    if len(tracks) == 1 and _lacks_loss(tracks[0], history):
         lines.append("No loss was recorded: spikes, swings and slow convergence are not looked for.")
     if (serious := _serious(findings)) and serious[0].advice:
         lines.append(_wrapped(f"Try first: {serious[0].advice[0]}"))
@@ -34,7 +34,7 @@ def summary(tracks: Sequence[Track], history: History, findings: Sequence[Findin
 
 def _lacks_loss(track: Track, history: History) -> bool:
     judges = any(isinstance(detector, AbstractLossDetector) for detector in track.detectors)
-    return judges and track.step > 0 and f"{track.prefix}loss" not in history
+    return judges and track.step >= EARLY and f"{track.prefix}loss" not in history
 
 
 def _serious(findings: Sequence[Finding]) -> list[Finding]:
