@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from gradguard import Guard
 from gradguard.detect import AbstractDetector, Activations, Block, Finding
 from gradguard.errors import GradGuardWarning
-from gradguard.probe import activations
+from gradguard.probe import activation_watch, activations
 from gradguard.record import read
 from tests.guard import activation_workers
 
@@ -653,3 +653,49 @@ def test_something_else_than_a_bool_is_refused(wrong: object) -> None:
     model = mlp()
     with pytest.raises(TypeError, match=r"Guard needs activations to be True or False, got"):
         Guard(model, sgd(model), activations=wrong)
+
+
+def test_a_layer_of_which_a_look_fails_is_dropped_alone(
+    monkeypatch: pytest.MonkeyPatch, shown: list[Activations]
+) -> None:
+    axis_of = activation_watch.axis_of
+
+    def fails(layer: nn.Module, output: Tensor) -> int:
+        if output.shape[-1] == 1:
+            raise IndexError("no such axis")
+        return axis_of(layer, output)
+
+    monkeypatch.setattr(activation_watch, "axis_of", fails)
+    model = mlp()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trained(model, 6, detectors=[Seen()])
+    ours = [str(w.message) for w in caught if issubclass(w.category, GradGuardWarning)]
+    layers = [name for name, part in model.named_modules() if isinstance(part, nn.Linear)]
+    assert len(shown) == 4
+    assert all([signal.layer for signal in one.signals] == layers[:-1] for one in shown)
+    assert ours == [f"Activations at {layers[-1]} are not looked at any more: IndexError: no such axis."]
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_what_a_checkpoint_runs_again_counts_once(reentrant: bool, shown: list[Activations]) -> None:
+    model = Checkpointed(reentrant=reentrant)
+    optimizer = sgd(model)
+    guard = Guard(model, optimizer, detectors=[Seen()])
+    loss_of(model, batches(1)[0]).backward()
+    optimizer.step()
+    guard.close()
+    assert {unit.entries for unit in shown[0].units} == {10}
+    assert "second" in [signal.layer for signal in shown[0].signals]
+
+
+def test_a_pickle_of_a_model_that_is_listened_to_names_nothing_of_gradguard() -> None:
+    model = Conv()
+    guard = Guard(model, sgd(model))
+    assert hooked(model)
+    plain = nn.Sequential(*model.children())
+    written = pickle.dumps(plain)
+    guard.close()
+    assert b"gradguard" not in written
+    again = pickle.loads(written)
+    assert torch.equal(again[2](torch.ones(3, 4)), model.fc1(torch.ones(3, 4)))

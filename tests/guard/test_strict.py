@@ -245,3 +245,17 @@ def test_bad_arguments(arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(TypeError, match=words):
         Guard(model, optimizer, **arguments)
     assert hooks(optimizer) == 0
+
+
+def test_a_resumed_run_is_stopped_by_what_still_holds() -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    guard = Guard(model, optimizer, every_n_steps=4)
+    go(model, optimizer, 6, bad_at=2)  # NaN weights from then on
+    state = guard.state_dict()
+    guard.close()
+    other = Guard(model, optimizer, every_n_steps=4, strict=True)
+    other.load_state_dict(state)
+    with pytest.raises(CriticalFindingError, match="non_finite"):
+        go(model, optimizer, 8, bad_at=0)
+    assert other.steps == {"optimizer": 8}

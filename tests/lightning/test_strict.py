@@ -15,6 +15,7 @@ from torch import Tensor
 from gradguard import GradGuardError, GradGuardWarning
 from gradguard.errors import CriticalFindingError, RecordError
 from gradguard.lightning import GradGuard, GradientMonitor
+from gradguard.lightning.session import Session
 from gradguard.record import read
 from tests.lightning.loops import Plain, loader, trainer
 
@@ -188,3 +189,32 @@ def test_a_folder_that_can_not_be_written(tmp_path: Path) -> None:
     with pytest.warns(GradGuardWarning, match="There will be no run record: .*gradguard"):
         fit.fit(Plain(), loader())
     assert (home / "metrics.csv").exists()
+
+
+def test_a_process_that_an_exception_ends_asks_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    made = Session.end
+
+    def end(session: Session, exception: BaseException | None = None) -> None:
+        if session.guard.closed:
+            return
+        monkeypatch.setattr(type(session.trainer), "world_size", 2)
+        monkeypatch.setattr(session.trainer.strategy, "reduce_boolean_decision", lambda *_, **__: asked.append("all"))
+        made(session, exception)
+
+    monkeypatch.setattr(Session, "end", end)
+    fit = trainer([GradGuard(every_n_steps=50, strict=True)], default_root_dir=tmp_path, max_epochs=1)
+    with pytest.raises(KeyError, match="no such batch"):
+        fit.fit(Raises(), loader())
+    assert not asked
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using .ckpt_path.", "ignore:You're resuming from a checkpoint")
+def test_a_resumed_strict_fit_is_stopped_by_what_still_holds(tmp_path: Path) -> None:
+    first = trainer([GradGuard(every_n_steps=5)], default_root_dir=tmp_path, max_epochs=1)
+    module = TurnsNaN()
+    first.fit(module, loader())
+    first.save_checkpoint(tmp_path / "nan.ckpt")
+    again = trainer([GradGuard(every_n_steps=5, strict=True)], default_root_dir=tmp_path / "2", max_epochs=3)
+    with pytest.raises(CriticalFindingError, match="non_finite"):
+        again.fit(TurnsNaN(), loader(), ckpt_path=tmp_path / "nan.ckpt")

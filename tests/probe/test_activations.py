@@ -474,3 +474,64 @@ def test_parametrized_and_lazy_and_shared_layers() -> None:
 def test_an_unknown_function_is_passed_over() -> None:
     assert slope_of(torch.ones(1, requires_grad=True).softmax(0).grad_fn) is None
     assert activations(Functional(F.softsign), torch.randn(6, 5), squared).units == ()
+
+
+class Mish(torch.autograd.Function):
+    """A user's own, with the name of one of torch's."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return F.mish(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad
+
+
+class Elu(Mish):
+    pass
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        Mish.apply,
+        Elu.apply,
+        lambda x: x.clamp(min=torch.zeros(7)),
+        lambda x: x.clamp_min(torch.zeros(7)),
+        lambda x: x.clamp(min=0, max=1),
+        lambda x: torch.clamp(x, max=1),
+    ],
+)
+def test_what_only_looks_like_an_activation_is_passed_over(function: Any) -> None:
+    found = activations(made(lambda: Functional(function)), torch.randn(4, 5), squared)
+    assert [one.layer for one in found.signals] == ["first", "second"]
+    assert not found.units
+
+
+def test_a_layer_that_gives_one_number_is_passed_over() -> None:
+    class Margin(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(3, 5))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.cross_entropy(F.linear(x, self.weight), torch.zeros(len(x), dtype=torch.long))
+
+    found = activations(made(lambda: nn.Sequential(nn.Linear(4, 5), Margin())), torch.randn(6, 4), lambda m, x: m(x))
+    assert [one.layer for one in found.signals] == ["0"]
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_channels_are_the_units_of_a_convolution_of_ones_own(batched: bool) -> None:
+    class Standardised(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(6, 1, 3, 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.conv2d(x, self.weight - self.weight.mean())
+
+    model = made(lambda: nn.Sequential(Standardised(), nn.ReLU(), nn.Conv2d(6, 2, 3)))
+    found = activations(model, torch.randn(*(4,) * batched, 1, 9, 9), squared)
+    assert of(found, "0").silent.shape == (6,)

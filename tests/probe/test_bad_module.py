@@ -397,3 +397,17 @@ def test_a_model_without_anything_to_train_has_a_forward_pass_only() -> None:
         "SqrtBackward0",
     )
     assert asks.grad is None
+
+
+def test_plus_inf_that_a_minimum_uses_up_is_meant() -> None:
+    def nearest(t: Tensor) -> Tensor:
+        apart = torch.cdist(t, t).masked_fill(torch.eye(len(t), dtype=torch.bool), math.inf)
+        return t + apart.min(1, keepdim=True).values
+
+    fine = nn.Sequential(nn.Linear(4, 4), Fn(nearest), nn.Linear(4, 1))
+    assert first_bad_module(fine, x(), mean) is None
+    wrong = nn.Sequential(nn.Linear(4, 4), Fn(nearest), Fn(lambda t: (t - 100).log()), nn.Linear(4, 1))
+    assert at(first_bad_module(wrong, x(), mean)) == ("2", "forward", "log")
+    for then in (lambda t: t, lambda t: t.softmax(1), lambda t: t - t):
+        kept = nested(Fn(lambda t, then=then: then(t.masked_fill(t > -9, math.inf))))
+        assert at(first_bad_module(kept, x(), mean)) == ("1.1.0", "forward", "masked_fill")

@@ -48,8 +48,8 @@ class Alarm:
             if all(known.severity.rank < one.severity.rank for known in about):
                 self._tell(one)
             before = [*before, event]
-            if self.strict and one.active and one.severity is Severity.CRITICAL:
-                self.critical = self.critical or one
+        if self.strict:
+            self.critical = self.critical or critical_in(flush)
 
     def _tell(self, finding: Finding) -> None:
         if not self.notify or rank() not in (None, 0):
@@ -84,6 +84,14 @@ class Alarm:
     def error(self) -> CriticalFindingError:
         """Give what a strict run ends with."""
         return stopped(self.critical)
+
+
+def critical_in(flush: Flush) -> Finding | None:
+    """Give the first critical finding that holds and is new, or was seen again: a resumed run may have brought it."""
+    new = [event.finding for event in flush.events]
+    again = [one for one in flush.findings if one.last_step >= int(flush.block.steps[0])]
+    stops = (one for one in (*new, *again) if one.active and one.severity is Severity.CRITICAL)
+    return next(stops, None)
 
 
 def stopped(finding: Finding | None, saved: str = "") -> CriticalFindingError:

@@ -82,6 +82,8 @@ class Guard(AbstractAccount):
 
     Host sync: one per flush and device; one per step while a non-finite gradient is looked at, or as ``Skip`` says.
     Mutates: nothing but the two hooks, and three methods of ``scaler``, until ``close()``; gradients, with ``clip``.
+    With ``activations``, layers have hooks from before a sampled step (the first is one) until it is made: close the
+    guard before ``torch.jit.script(model)``, which takes no such hooks. A model pickled then loads without GradGuard.
 
     >>> import torch
     >>> model = nn.Linear(2, 1)

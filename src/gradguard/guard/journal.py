@@ -40,12 +40,14 @@ class Flush(NamedTuple):
         prefix: what the optimizer's series begin with: empty where there is one optimizer.
         block: the steps.
         events: what was found in them, or ended.
+        findings: how all findings of the optimizer stand now.
     """
 
     optimizer: str
     prefix: str
     block: Block
     events: tuple[Event, ...]
+    findings: tuple[Finding, ...] = ()
 
 
 @final
@@ -113,7 +115,7 @@ class Journal:
                 self.writer.event(event)
             self.writer.flush(sync=bool(events))
         for listener in self.listeners:
-            listener(Flush(optimizer, prefix, block, events))
+            listener(Flush(optimizer, prefix, block, events, tuple(findings)))
 
     def _remember(self, events: Iterable[Event]) -> None:
         self.events += events

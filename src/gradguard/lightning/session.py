@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from gradguard.detect import Finding, Severity
+from gradguard.detect import Finding
 from gradguard.errors import GradGuardWarning
 from gradguard.guard import Flush, Guard
-from gradguard.guard.alarm import FAILED, stopped
+from gradguard.guard.alarm import FAILED, critical_in, stopped
 from gradguard.guard.hooks import innermost
 from gradguard.lightning.folder import default_folder
 from gradguard.lightning.log import Log
@@ -55,6 +55,7 @@ class Session:
         self.measured_at: dict[str, int] = {}
         self.critical: Finding | None = None  # to be raised once the batch is over
         self.elsewhere = False  # or raised by another process
+        self.is_alone = False  # whether this process ends by itself: the others answer no more
         self.story = ""
         self.guard = Guard(
             trainer.model,
@@ -79,6 +80,7 @@ class Session:
                 self.load_state_dict(state)
             self.guard.open_record()
         except Exception:
+            self.is_alone = True
             self.guard.close("failed", together=False)
             raise
         self._stand()
@@ -170,11 +172,10 @@ class Session:
         self._stop_if_critical()
 
     def _heed(self, flush: Flush) -> None:
-        for finding in (event.finding for event in flush.events):
-            if self.settings.strict and finding.severity is Severity.CRITICAL and finding.active:
-                self.critical = self.critical or finding
+        if self.settings.strict:
+            self.critical = self.critical or critical_in(flush)
         local = self.settings.through_time or self.settings.activations
-        if self.settings.strict and local and self.trainer.world_size > 1:
+        if self.settings.strict and local and self.trainer.world_size > 1 and not self.is_alone:
             # What is seen inside the model is of this process's own batch: all have to stop where one does.
             self.elsewhere |= self.trainer.strategy.reduce_boolean_decision(self.critical is not None, all=False)
 
@@ -199,7 +200,8 @@ class Session:
             status = FAILED if self.critical is not None or self.elsewhere else "finished"
         else:
             status = f"failed: {type(exception).__name__}"
-        self.guard.close(status, together=exception is None)
+        self.is_alone = exception is not None
+        self.guard.close(status, together=not self.is_alone)
         self.log.write_row()
         if self.settings.summary and (exception is None or any(self.guard.steps.values())):
             self.story = self.guard.summary()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -31,7 +32,7 @@ class ActivationWatch:
 
     Layers that train are listened to, where a gradient may come to what they make: nothing in ``eval()`` or under
     ``no_grad``, of compiled graphs and of transforms of ``torch.func``. Whatever goes wrong in a look is said once, and
-    nobody looks any more.
+    that layer, or where it is about memory or more than a layer the whole model, is not looked at any more.
 
     Args:
         everything: whether layers in ``eval()`` count, too, and those to whose output no gradient may come; what goes
@@ -44,6 +45,7 @@ class ActivationWatch:
         self.error: Exception | None = None
         self._ears: list[_Ear] = []
         self._paths: FastPaths | None = None
+        self.dropped: set[str] = set()  # layers of which a look went wrong
         self._begin()
 
     def _begin(self) -> None:
@@ -52,6 +54,7 @@ class ActivationWatch:
         self.units: dict[tuple[str, str, int], UnitSum] = {}
         self.order: dict[str, int] = {}
         self.calls: dict[str, int] = {}
+        self.forward: set[str] = set()  # layers that were called outside of a backward pass
 
     def on(self, layers: Iterable[tuple[str, nn.Module]], models: Iterable[nn.Module] = ()) -> None:
         """Listen to these layers from now on, which are part of those models."""
@@ -109,13 +112,16 @@ class ActivationWatch:
 
     def _pack(self, scale: Tensor | None) -> Seen:
         in_order = sorted(self.units.items(), key=lambda item: self.order[item[0][0]])
-        return packed(self.signals, [(layer, one) for (layer, *_), one in in_order], scale)
+        whole = [(layer, one) for (layer, *_), one in in_order if one.live is not None]
+        return packed(self.signals, whole, scale)
 
     def called(self, name: str) -> bool:
         """Count a call that begins; say whether it is looked at."""
         if self.is_interrupted:
             self._close()
         self.calls[name] = self.calls.get(name, 0) + 1
+        if not is_backward():
+            self.forward.add(name)
         return self._is_looked_at(name)
 
     def _is_looked_at(self, name: str) -> bool:
@@ -143,28 +149,51 @@ class ActivationWatch:
     def made(self, name: str, layer: nn.Module, result: Any) -> None:
         """Look at the output of a layer, and note who made it."""
         self.order.setdefault(name, len(self.order))
-        outputs = [t for t in tensors_in(result) if is_plain(t) and (t.requires_grad or self.everything)]
+        outputs = [t for t in tensors_in(result) if t.ndim and is_plain(t)]
+        outputs = [t for t in outputs if t.requires_grad or self.everything]
         for output in outputs:
             self.trail.made(output, name, axis_of(layer, output))
         if outputs and not is_norm(layer) and self._is_looked_at(name):
             signal = self.signals.setdefault(name, SignalSum(embeds=is_embedding(layer)))
             signal.add(outputs[0], axis_of(layer, outputs[0]))
             if outputs[0].requires_grad:
-                signal.heed(outputs[0], self.safely)
+                signal.heed(outputs[0], partial(self.safely, layer=name))
                 if self.edges is not None:
                     self.edges.append(torch.autograd.graph.get_gradient_edge(outputs[0]))
 
-    def safely(self, look: Callable[..., Any], *args: Any) -> Any:
+    def safely(self, look: Callable[..., Any], *args: Any, layer: str | None = None) -> Any:
         """Look, and let nothing that goes wrong in it reach the loop."""
         try:
             with torch.no_grad():
                 return look(*args)
         except Exception as error:  # out of memory, say: the run goes on, and is not looked at
+            if layer is not None and not self.everything and _is_of_layer(error):
+                self._drop(layer, error)
+                return None
             is_new, self.error = self.error is None, self.error or error
             if is_new and not self.everything:
                 why = f"{type(error).__name__}: {error}"
                 warnings.warn(f"Activations are not looked at any more: {why}.", GradGuardWarning, stacklevel=2)
             return None
+
+    def _drop(self, layer: str, error: Exception) -> None:
+        if layer not in self.dropped:
+            self.dropped.add(layer)
+            what = f"Activations at {layer or 'the model'} are not looked at any more: {type(error).__name__}: {error}."
+            warnings.warn(what, GradGuardWarning, stacklevel=3)
+        if (signal := self.signals.pop(layer, None)) is not None:
+            signal.is_over = True
+
+
+def is_backward() -> bool:
+    """Whether a backward pass runs."""
+    return torch._C._current_graph_task_id() != -1
+
+
+def _is_of_layer(error: Exception) -> bool:
+    """Whether the next layer may well be looked at."""
+    is_memory = isinstance(error, torch.OutOfMemoryError) or "memory" in str(error)
+    return isinstance(error, AttributeError | IndexError | RuntimeError) and not is_memory
 
 
 @final
@@ -190,11 +219,11 @@ class _Ear:
 
     def _before(self, layer: nn.Module, args: Any, kwargs: Any) -> None:
         if self._counts(layer) and self.watch.called(self.name):
-            self.watch.safely(self.watch.took, (args, kwargs))
+            self.watch.safely(self.watch.took, (args, kwargs), layer=self.name)
 
     def _after(self, layer: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
         if self._counts(layer):
-            self.watch.safely(self.watch.made, self.name, layer, result)
+            self.watch.safely(self.watch.made, self.name, layer, result, layer=self.name)
 
     def _counts(self, layer: nn.Module) -> bool:
         """Whether a call is one of training: of the layer itself, no replica of it."""
@@ -205,6 +234,8 @@ class _Ear:
             and (layer.training or watch.everything)
             and torch.is_grad_enabled()
             and watch.error is None
+            and self.name not in watch.dropped
+            and not (self.name in watch.forward and is_backward())  # a checkpoint runs again what was heard already
             and torch._C._get_tracing_state() is None
             and not (torch.cuda.is_available() and torch.cuda.is_current_stream_capturing())
         )

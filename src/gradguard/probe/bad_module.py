@@ -50,7 +50,8 @@ def first_bad_module(model: nn.Module, batch: Any, loss_fn: Callable[[Any, Any],
     Use it when a guard reports ``non_finite``, with the batch of the first bad step and the weights of before it. The
     first function whose output is not finite though its inputs are is blamed, in the order of the forward pass; where
     the loss is finite, the first node of the graph, on the way back from it, whose gradient is not finite though the
-    one that comes to it is. ``-inf`` in a mask is meant, and blamed only for the NaN that comes of it.
+    one that comes to it is. ``-inf`` in a mask is meant, and blamed only for the NaN that comes of it;
+    ``+inf`` there where nothing else is.
 
     Not for a loop that goes on: each function's inputs and outputs are looked at, which takes several times as long as
     the batch's own passes. What a scripted module or an extension does inside is seen from outside only.
@@ -162,6 +163,8 @@ def _of_forward(trace: FiniteTrace, given: dict[str, Count], model: nn.Module, l
     if opaque is not None and (cause is None or opaque.at < cause.at):
         what = f"this {type(_module(model, opaque.module)).__name__} gives {opaque.gave}, of finite inputs."
         return _of_buffers(model, opaque.module, None) or BadModule(opaque.module, "forward", None, what)
+    if cause is None:  # +inf may be used up, by a minimum, say: it is blamed where nothing else explains the loss
+        cause = next((one for one in trace.operations if one.meant and not one.took and not one.gave.is_mask), None)
     begun = trace.first_call
     if cause is None or (cause.module is None and begun is not None and cause.at < begun):
         taken = min((c for c in trace.calls if c.took), key=lambda c: c.begun, default=None)
@@ -194,10 +197,14 @@ def _makes(one: Operation) -> bool:
     return (not one.took and not one.meant) or (one.gave.nan > 0 and one.took.is_mask)
 
 
+def _is_of(bad: Count, meant: Count) -> bool:
+    return bad.is_mask or not meant.is_mask
+
+
 def _first_opaque(trace: FiniteTrace) -> Called | None:
     """Give the first call of a module that makes what is not finite, though none of its functions was seen to."""
     for call in trace.calls:
-        explains = (one for one in trace.operations if _makes(one) or (one.meant and call.gave.is_mask))
+        explains = (one for one in trace.operations if _makes(one) or (one.meant and _is_of(call.gave, one.gave)))
         if call.gave and not call.took and not any(call.begun < one.at < call.at for one in explains):
             return call
     return None

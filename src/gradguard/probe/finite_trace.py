@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from gradguard.functional.nested import tensors_in
 from gradguard.probe.nested_tensors import named_tensors
 
-# What puts -inf where a mask says so: that is meant.
+# What puts -inf where a mask says so, or +inf: that is meant.
 MEANT = frozenset({"masked_fill", "masked_fill_", "where", "fill_", "full", "full_like", "tensor", "new_full", "triu"})
 
 # Whose output holds what lay there before.
@@ -39,6 +39,11 @@ class Count(NamedTuple):
         """Whether there is nothing but -inf, as masks have it."""
         return self.nan == 0 and self.inf == self.minus > 0
 
+    @property
+    def is_one_signed(self) -> bool:
+        """Whether there is nothing but -inf, or nothing but +inf."""
+        return self.nan == 0 and self.inf > 0 and self.minus in (0, self.inf)
+
 
 class Operation(NamedTuple):
     """A function that gave what is not finite.
@@ -49,7 +54,7 @@ class Operation(NamedTuple):
         name: the function's.
         gave: what of its output is not finite.
         took: what of its inputs was not.
-        meant: whether it is one that puts -inf somewhere on purpose.
+        meant: whether it is one that puts -inf, or +inf, somewhere on purpose.
     """
 
     at: int
@@ -144,7 +149,8 @@ class FiniteTrace(TorchFunctionMode):
         if not self.is_backward and name not in EMPTY and (gave := count(result)):
             name = name.removeprefix("__").removesuffix("__")
             module = self._stack[-1][0] if self._stack else None
-            self.operations.append(Operation(self._clock, module, name, gave, took, name in MEANT and gave.is_mask))
+            meant = name in MEANT and gave.is_one_signed
+            self.operations.append(Operation(self._clock, module, name, gave, took, meant))
         self.own(args[0] if result is None and args else result)  # x[0] = y gives nothing
         return result
 

@@ -5,6 +5,7 @@ Nothing is computed here and nothing is changed: hooks note references, and the 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -122,7 +123,7 @@ class Ear:
 
 
 class Hook:
-    """A hook that is no part of the module: its copies do nothing."""
+    """A hook that is no part of the module: its copies do nothing, and its pickles are something of Python's own."""
 
     def __init__(self, call: Callable[..., None] | None = None) -> None:
         self.call = None if call is None else WeakMethod(call)  # who listens goes with what wanted to know
@@ -140,5 +141,5 @@ class Hook:
     def __deepcopy__(self, memo: Any) -> Hook:
         return Hook()
 
-    def __reduce__(self) -> tuple[type[Hook], tuple[()]]:
-        return Hook, ()
+    def __reduce__(self) -> tuple[Any, tuple[Any, str]]:
+        return getattr, (contextlib.nullcontext(), "__exit__")  # takes anything, and is loaded without GradGuard

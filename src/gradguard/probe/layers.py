@@ -73,6 +73,11 @@ def axis_of(module: nn.Module, output: Tensor) -> int:
     if isinstance(module, _NormBase | nn.GroupNorm) and output.ndim > 1:
         channels = module.num_features if isinstance(module, _NormBase) else module.num_channels
         return 1 if output.shape[1] == channels else 0
+    filters = module._parameters.get("weight")
+    if filters is not None and filters.ndim > 2:  # a convolution of somebody's own
+        channels_at = output.ndim - filters.ndim + 1
+        if channels_at in (0, 1) and output.shape[channels_at] == filters.shape[0]:
+            return channels_at
     return output.ndim - 1
 
 

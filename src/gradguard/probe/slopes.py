@@ -51,7 +51,10 @@ def slope_of(node: Any) -> Slope | None:
     Slope(name='relu', field='result', low=0.0, high=None, is_bounded=False, falls_silent=True)
     """
     known = _KNOWN.get(kind_of(node))
-    return None if known is None else known(node)
+    if known is None or isinstance(node, torch._C._FunctionBase):  # a user's own function may go by any name
+        return None
+    slope = known(node)
+    return slope if slope is not None and hasattr(type(node), f"_raw_saved_{slope.field}") else None
 
 
 def kind_of(node: Any) -> str:
@@ -98,7 +101,8 @@ def _hardtanh(node: Any) -> Slope:
 
 
 def _clamp(node: Any) -> Slope | None:
-    is_relu = node._saved_min == 0 and getattr(node, "_saved_max", None) is None
+    low, high = node._saved_min, getattr(node, "_saved_max", None)
+    is_relu = isinstance(low, int | float) and low == 0 and high is None  # either may be a tensor
     return Slope("relu", "self", 0.0) if is_relu else None
 
 
