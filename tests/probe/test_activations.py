@@ -535,3 +535,15 @@ def test_channels_are_the_units_of_a_convolution_of_ones_own(batched: bool) -> N
     model = made(lambda: nn.Sequential(Standardised(), nn.ReLU(), nn.Conv2d(6, 2, 3)))
     found = activations(model, torch.randn(*(4,) * batched, 1, 9, 9), squared)
     assert of(found, "0").silent.shape == (6,)
+
+
+def test_an_output_that_is_fed_back_is_no_hidden_activation() -> None:
+    encoder, decoder = nn.Linear(6, 3), nn.Linear(3, 6)
+    model = nn.ModuleDict({"encoder": encoder, "decoder": decoder})
+
+    def cycle(model: nn.Module, batch: Tensor) -> Tensor:
+        again = torch.sigmoid(decoder(torch.tanh(encoder(batch))))
+        return torch.tanh(encoder(again)).square().mean()
+
+    found = activations(model, torch.randn(5, 6), cycle)
+    assert [(units.layer, units.activation) for units in found.units] == [("encoder", "tanh")]

@@ -128,12 +128,14 @@ class ActivationWatch:
         number = self.calls.get(name, 0)
         return number <= CALLS or number & (number - 1) == 0
 
-    def took(self, taken: Any) -> None:
-        """Look at the activations that a layer takes."""
+    def took(self, name: str, taken: Any) -> None:
+        """Look at the activations that a layer takes, but for what is fed back: an output that is encoded again."""
+        at = self.order.get(name, len(self.order))
         for tensor in tensors_in(taken):
             if tensor.requires_grad and is_plain(tensor):
                 for found in self.trail.behind(tensor):
-                    self._add_units(found, tensor)
+                    if self.order.get(found.made.layer, 0) <= at:
+                        self._add_units(found, tensor)
 
     def _add_units(self, found: Found, tensor: Tensor) -> None:
         values = saved(found.node, found.slope.field)
@@ -219,7 +221,7 @@ class _Ear:
 
     def _before(self, layer: nn.Module, args: Any, kwargs: Any) -> None:
         if self._counts(layer) and self.watch.called(self.name):
-            self.watch.safely(self.watch.took, (args, kwargs), layer=self.name)
+            self.watch.safely(self.watch.took, self.name, (args, kwargs), layer=self.name)
 
     def _after(self, layer: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
         if self._counts(layer):
