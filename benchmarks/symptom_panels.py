@@ -64,7 +64,7 @@ def shares(ax: Any, it: Run, *, what: str) -> None:
     for style, layer in zip(("o-", "s--", "^:"), layers(it, f"activation/<layer>/{what}"), strict=False):
         steps, values = series(it, f"activation/{layer}/{what}")
         ax.plot(steps, values, style, color=it.colour, markersize=4, label=f"behind layer {layer}")
-    limit(ax, 0.5, "half of a layer")
+    limit(ax, *((0.7, "seven units in ten") if what == "silent" else (0.5, "half of a layer")))
     ax.set(xscale="log", ylim=(-0.04, 1.04), xlabel="step", ylabel=f"share of units that are {what}")
 
 
