@@ -120,7 +120,7 @@ def updates(model: nn.Module, optimizer: Optimizer) -> Iterator[StepSizes]:
     looked, probe = StepSizes(), UpdateProbe([param for _, param in found])
     yield looked
     update = probe.finish()
-    read = torch.stack([update.weight_norms.double().cpu(), update.ratios.double().cpu()], dim=1).tolist()
+    read = torch.stack([update.weight_norms.cpu().double(), update.ratios.cpu().double()], dim=1).tolist()
     sizes = [
         StepSize(at.name, norm, norm * ratio, ratio, _mark(ratio) if param.ndim > 1 else "")
         for (at, param), (norm, ratio) in zip(found, read, strict=True)
