@@ -434,12 +434,12 @@ def test_a_finding_is_written_at_once(backend: Backend, tmp_path: Path) -> None:
     fit(Looking(), [callback], backend.logger, tmp_path, batches=60)
     (event,) = callback.guard.events
     read = backend.read()
-    assert event.step == 10
-    assert read.scalars[key] == [(9, 1.0)]
-    assert early == ([] if isinstance(backend, OneLook) else [[(9, 1.0)]])
+    assert event.step == 5
+    assert read.scalars[key] == [(4, 1.0)]
+    assert early == ([] if isinstance(backend, OneLook) else [[(4, 1.0)]])
     if backend.texts:
         ((x, text),) = read.texts[key]
-        assert x == 9
+        assert x == 4
         assert str(event.finding) in text
     assert list(read.texts) == ([key] if backend.texts else [])
 

@@ -157,12 +157,12 @@ def test_a_finding_is_said_at_once_and_told_at_the_end(
     (said,) = [record for record in caplog.records if record.name == "gradguard"]
     assert said.levelno == logging.WARNING
     assert "vanishing_depth in net.0" in said.getMessage()
-    assert "steps 1 to 10" in said.getMessage()
+    assert "steps 1 to 5" in said.getMessage()
     out = capsys.readouterr().out
     assert out.startswith("optimizer (SGD): 60 steps, 18 parameters in 9 modules\n")
     assert "vanishing_depth" in out
     (event,) = callback.guard.events
-    assert event.step == 10
+    assert event.step == 5
     run = read(tmp_path / "run")
     assert run.events == (event,)
     assert run.manifest.status == "finished"

@@ -168,9 +168,9 @@ def _clip_tables(block: Block, clips: Clips) -> list[_Table]:
 
 
 def _movement_tables(block: Block) -> list[_Table]:
-    if block.moved is None:
+    known = torch.zeros(0, dtype=torch.bool) if block.moved is None else ~block.moved.isnan()
+    if block.moved is None or not known.any():
         return []
-    known = ~block.moved.isnan()
     return [("update_norm/relative", ("",), rows(block.steps[known], block.moved[known, None]))]
 
 
