@@ -483,6 +483,7 @@ def test_a_transformer_keeps_its_fast_path_in_a_validation_between_steps(monkeyp
 needs_no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="calls replicas where there is a GPU")
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # Inductor's own
 @pytest.mark.parametrize(
     "wrap", [torch.compile, nn.parallel.DistributedDataParallel, pytest.param(nn.DataParallel, marks=needs_no_gpu)]
 )
