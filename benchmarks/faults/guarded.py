@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 
@@ -17,23 +19,26 @@ def guard_of(program: Program, loop: Loop, **settings: Any) -> Guard:
     return Guard(loop.models, loop.optimizers, clip=loop.clip, through_time=program.through_time, **settings)
 
 
-class Guarded:
-    """Watches with a guard.
+class AbstractGuarded(ABC):
+    """Watches a run with a guard.
 
     Attributes:
-        raised: step of the loop at which each symptom was first noticed as a warning or worse.
-        noted: the same at any severity.
+        now: step of the loop that is being made.
     """
 
+    settings: ClassVar[Mapping[str, Any]] = {}
+
     def __init__(self) -> None:
-        self.raised: dict[str, int] = {}
-        self.noted: dict[str, int] = {}
         self.now = 1
         self.guard: Guard | None = None
 
+    @abstractmethod
+    def heard(self, flush: Flush) -> None:
+        """Take in what a flush brought."""
+
     def start(self, program: Program, loop: Loop) -> None:
-        self.guard = guard_of(program, loop)
-        self.guard.listen(self._heard)
+        self.guard = guard_of(program, loop, **self.settings)
+        self.guard.listen(self.heard)
 
     def record(self, step: int, loss: torch.Tensor, optimizer: str | None) -> None:
         assert self.guard is not None
@@ -47,7 +52,21 @@ class Guarded:
         self.now -= 1  # what the last flush brings is of the steps that were made
         self.guard.close()
 
-    def _heard(self, flush: Flush) -> None:
+
+class Guarded(AbstractGuarded):
+    """Notes what the guard says.
+
+    Attributes:
+        raised: step of the loop at which each symptom was first noticed as a warning or worse.
+        noted: the same at any severity.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.raised: dict[str, int] = {}
+        self.noted: dict[str, int] = {}
+
+    def heard(self, flush: Flush) -> None:
         for event in flush.events:
             name = event.finding.symptom.value
             self.noted.setdefault(name, self.now)

@@ -10,52 +10,35 @@ import argparse
 import copy
 import io
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
 from benchmarks.faults.corpus import Unit, corpus
-from benchmarks.faults.guarded import guard_of
-from benchmarks.faults.program import Loop, Program
+from benchmarks.faults.guarded import AbstractGuarded
 from benchmarks.faults.running import of_processes, run
 from benchmarks.faults.selection import add_selection, selected
-from gradguard import Guard
 from gradguard.detect import AbstractDetector, Block, Finding, Severity
 from gradguard.guard import Flush
 
 
-class Recorder:
+class Recorder(AbstractGuarded):
     """Watches with a guard that has no detectors.
 
     Attributes:
         blocks: step of the loop at which each came, the optimizer's name, the block.
     """
 
+    settings: ClassVar[Mapping[str, Any]] = {"detectors": ()}
+
     def __init__(self) -> None:
+        super().__init__()
         self.blocks: list[tuple[int, str, Block]] = []
-        self.now = 1
-        self.guard: Guard | None = None
 
-    def start(self, program: Program, loop: Loop) -> None:
-        self.guard = guard_of(program, loop, detectors=[])
-        self.guard.listen(self._heard)
-
-    def record(self, step: int, loss: torch.Tensor, optimizer: str | None) -> None:
-        assert self.guard is not None
-        self.guard.record_loss(loss, optimizer)
-
-    def after(self, step: int) -> None:
-        self.now = step + 1
-
-    def end(self) -> None:
-        assert self.guard is not None
-        self.now -= 1
-        self.guard.close()
-
-    def _heard(self, flush: Flush) -> None:
+    def heard(self, flush: Flush) -> None:
         self.blocks.append((self.now, flush.optimizer, pickle.loads(packed(flush.block))))
 
 

@@ -100,6 +100,18 @@ class Persistence:
         self.window, self.spell = from_plain(state["window"], self.window), from_plain(state["spell"])
 
 
+def told(spells: Mapping[str, Spell]) -> tuple[dict[str, Spell], tuple[int, int, bool]]:
+    """Give the spells that a finding tells, those that are on or else all; first step, last step, whether one is on.
+
+    Raises:
+        ValueError: there is none.
+    """
+    active = {place: spell for place, spell in spells.items() if spell.active}
+    chosen = active or dict(spells)
+    first, last = min(s.first_step for s in chosen.values()), max(s.last_step for s in chosen.values())
+    return chosen, (first, last, bool(active))
+
+
 class PerPlace:
     """A :class:`Persistence` for each of some places, by name."""
 

@@ -19,8 +19,7 @@ class DeadUnits(AbstractUnitsDetector):
     activation is zero, or less than a hundredth of the largest, on all entries of a batch.
 
     What it can't see: units behind a ``LeakyReLU`` (which never die), activations inside a fused or compiled module,
-    and whether the
-    layer has more units than the task needs: half of them may be dead in a network that is well.
+    and whether the layer has more units than the task needs: half of them may be dead in a network that is well.
 
     Source: AUTOTRAINER (70 % of zero gradients); half of a layer, as SageMaker Debugger has it, small autoencoders
     reach that are well.

@@ -18,8 +18,8 @@ class ExplodingTime(AbstractTimeDetector):
 
     Rule: what comes back from the ends of the sequences is somewhere ``growth`` times as large as at lag 0, at
     ``patience`` samples on end; or ``growth`` to the power of 2/3 where it doubles at each step, in sequences that are
-    too short for more. Critical from the square of that, or where it overflows. LSTMs that have learnt a task
-    over their whole sequence grow a few hundredfold at single samples.
+    too short for more. Critical from the square of that, or where it overflows. LSTMs that have learnt a task over
+    their whole sequence grow a few hundredfold at single samples.
 
     What it can't see: a loop of one's own with a loss at other steps than the last (``ThroughTime(loss_at_end=True)``
     says that there is none).

@@ -7,10 +7,10 @@ from collections import deque
 from statistics import fmean, median
 from typing import final
 
-from gradguard.detect.base import PerPlace
+from gradguard.detect.base import PerPlace, told
 from gradguard.detect.finding import Finding, Severity
 from gradguard.detect.loss import AbstractLossDetector
-from gradguard.detect.recent_loss import RecentLoss, mean_or_nan
+from gradguard.detect.recent_loss import Beginning
 from gradguard.detect.symptom import Symptom
 
 SHORT = 10  # losses of a mean, in which the noise of single batches is small
@@ -61,7 +61,7 @@ class OscillatingLoss(AbstractLossDetector):
                 f"{scatter=}, {moved=}."
             )
         self.swings, self.share, self.scatter, self.moved, self.patience = swings, share, scatter, moved, patience
-        self.recent = RecentLoss()
+        self.beginning = Beginning()
         self.persistence = PerPlace(patience, share=1.0)
         self.last: deque[float] = deque(maxlen=LONG)
         self.steps: deque[float] = deque(maxlen=LONG)
@@ -73,23 +73,24 @@ class OscillatingLoss(AbstractLossDetector):
 
     def see(self, step: int, loss: float, moved: float) -> None:
         """Take in one step."""
-        self.recent.observe(loss)
+        self.beginning.observe(loss)
         self.last.append(loss)
         self.steps.append(moved)
         if not math.isnan(self.before):
             self.noise += 0.02 * ((loss - self.before) ** 2 - self.noise)
         self.before = loss
-        if self.recent.count % SHORT == 0:
+        if self.beginning.count % SHORT == 0:
             self.means.append(fmean(list(self.last)[-SHORT:]))
-        if self.recent.count % LONG == 0:
+        if self.beginning.count % LONG == 0:
             self._look(step)
 
     def _look(self, step: int) -> None:
-        start, level = self.recent.start, median(self.last)
+        start, level = self.beginning.start, median(self.last)
         gained = start - self.best
         quarters = sorted(self.last)
         spread = quarters[3 * LONG // 4] - quarters[LONG // 4]
-        moved = mean_or_nan(list(self.steps))
+        known = [distance for distance in self.steps if not math.isnan(distance)]
+        moved = fmean(known) if known else math.nan
         swing = max(self.share * gained, 4 * math.sqrt(self.noise / 2 / SHORT))
         error = 1.25 * math.sqrt(self.noise / 2 / LONG)  # of a median
         count = _swings(list(self.means), swing) if math.isfinite(swing) else 0
@@ -112,21 +113,18 @@ class OscillatingLoss(AbstractLossDetector):
         spells = self.persistence.spells()
         if not spells:
             return ()
-        active = {kind: spell for kind, spell in spells.items() if spell.active}
-        told = active or spells
-        given_up = self.evidence["climbs"] if "climbs" in told else None
-        is_mild = set(told) == {"climbs"} and given_up is not None and given_up["level"] < given_up["lost"]
-        reasons = "; ".join(_MEANS[kind].format(**self.evidence[kind]) for kind in _MEANS if kind in told)
-        last = self.evidence[next(iter(told))]
+        chosen, span = told(spells)
+        given_up = self.evidence["climbs"] if "climbs" in chosen else None
+        is_mild = set(chosen) == {"climbs"} and given_up is not None and given_up["level"] < given_up["lost"]
+        reasons = "; ".join(_MEANS[kind].format(**self.evidence[kind]) for kind in _MEANS if kind in chosen)
+        last = self.evidence[next(iter(chosen))]
         return (
             Finding(
                 Symptom.OSCILLATING_LOSS,
-                Severity.WARNING if active and not is_mild else Severity.INFO,
+                Severity.WARNING if span[2] and not is_mild else Severity.INFO,
                 (),
                 self.optimizer,
-                min(spell.first_step for spell in told.values()),
-                max(spell.last_step for spell in told.values()),
-                bool(active),
+                *span,
                 {
                     "loss at first": last["start"],
                     "lowest": last["best"],

@@ -9,7 +9,7 @@ from typing import NamedTuple, final
 import torch
 
 from gradguard.detect.activations import Activations, Signal
-from gradguard.detect.base import AbstractDetector, PerPlace
+from gradguard.detect.base import AbstractDetector, PerPlace, told
 from gradguard.detect.block import Block
 from gradguard.detect.finding import Finding, Severity
 from gradguard.detect.profile import trend
@@ -24,6 +24,16 @@ _MEANS = {
     "grows": "the signal grows by a factor of {factor:.2g} per layer on its way forward",
     "fades": "the gradient shrinks by a factor of {factor:.2g} per layer on its way back",
     "explodes": "the gradient grows by a factor of {factor:.2g} per layer on its way back",
+}
+
+
+_EVIDENCE = {
+    "alike": "difference between units, over the output",
+    "blind": "share of the output that depends on the input",
+    "shrinks": "powers of ten lost on the way forward",
+    "grows": "powers of ten gained on the way forward",
+    "fades": "powers of ten lost on the way back",
+    "explodes": "powers of ten gained on the way back",
 }
 
 
@@ -142,22 +152,19 @@ class PoorInitialisation(AbstractDetector):
         spells = self.persistence.spells()
         if not spells:
             return ()
-        active = {kind: spell for kind, spell in spells.items() if spell.active}
-        told = active or spells
-        faults = {kind: self.first[kind] for kind in _MEANS if kind in told}
+        chosen, span = told(spells)
+        faults = {kind: self.first[kind] for kind in _MEANS if kind in chosen}
         is_lost = not {"alike", "blind"}.isdisjoint(faults)
         severity = Severity.CRITICAL if is_lost else Severity.WARNING
         reasons = "; ".join(_MEANS[kind].format(size=fault.size, factor=fault.factor) for kind, fault in faults.items())
         return (
             Finding(
                 Symptom.POOR_INITIALISATION,
-                severity if active else Severity.INFO,
+                severity if span[2] else Severity.INFO,
                 tuple(dict.fromkeys(layer for fault in faults.values() for layer in fault.where)),
                 self.optimizer,
-                min(spell.first_step for spell in told.values()),
-                max(spell.last_step for spell in told.values()),
-                bool(active),
-                {kind: fault.size for kind, fault in faults.items()},
+                *span,
+                {_EVIDENCE[kind]: fault.size for kind, fault in faults.items()},
                 f"At the start, {reasons}.",
             ),
         )

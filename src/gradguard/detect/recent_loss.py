@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping
-from statistics import fmean, median
+from statistics import median
 from typing import Any, final
 
 from gradguard.detect.state import from_plain, to_plain
@@ -18,32 +18,16 @@ Z90 = 1.2816  # deviations that nine in ten of its values lie below
 
 
 @final
-class RecentLoss:
-    """Median and spread of the last hundred losses, taken anew after each ten.
-
-    Attributes:
-        count: losses so far.
-        level: median of the last hundred; NaN before the first ten.
-        spread: a robust standard deviation of them: by the median absolute deviation or, where that is more, by the
-            highest tenth, so that a long tail is not taken for spikes.
-    """
+class Beginning:
+    """How many losses there were, and the mean of the first ten."""
 
     def __init__(self) -> None:
-        self.count = 0
-        self.first = 0.0
-        self.window: deque[float] = deque(maxlen=WINDOW)
-        self.level = self.spread = math.nan
+        self.count, self.first = 0, 0.0
 
     def observe(self, loss: float) -> None:
         """Take in a finite loss."""
         self.count += 1
         self.first += loss if self.count <= FIRST else 0.0
-        self.window.append(loss)
-        if self.count % EVERY == 0:
-            self.level = median(self.window)
-            ordered = sorted(self.window)
-            above = (ordered[int(0.9 * len(ordered))] - self.level) / Z90
-            self.spread = max(SIGMA * median(abs(x - self.level) for x in ordered), above)
 
     @property
     def start(self) -> float:
@@ -52,15 +36,61 @@ class RecentLoss:
 
     def state_dict(self) -> dict[str, Any]:
         """Give all of it."""
-        return {name: to_plain(value) for name, value in vars(self).items()}
+        return _state_of(self)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take it over."""
-        for name, value in state.items():
-            setattr(self, name, from_plain(value, getattr(self, name)))
+        _load(self, state)
 
 
-def mean_or_nan(values: list[float]) -> float:
-    """Give the mean of what is not NaN."""
-    known = [value for value in values if not math.isnan(value)]
-    return fmean(known) if known else math.nan
+@final
+class RecentLoss:
+    """Median and spread of the last hundred losses, taken anew after each ten.
+
+    Attributes:
+        level: median of the last hundred; NaN before the first ten.
+        spread: a robust standard deviation of them: by the median absolute deviation or, where that is more, by the
+            highest tenth, so that a long tail is not taken for spikes.
+    """
+
+    def __init__(self) -> None:
+        self.beginning = Beginning()
+        self.window: deque[float] = deque(maxlen=WINDOW)
+        self.level = self.spread = math.nan
+
+    @property
+    def count(self) -> int:
+        """Losses so far."""
+        return self.beginning.count
+
+    @property
+    def start(self) -> float:
+        """Mean of the first ten."""
+        return self.beginning.start
+
+    def observe(self, loss: float) -> None:
+        """Take in a finite loss."""
+        self.beginning.observe(loss)
+        self.window.append(loss)
+        if self.count % EVERY == 0:
+            self.level = median(self.window)
+            ordered = sorted(self.window)
+            above = (ordered[int(0.9 * len(ordered))] - self.level) / Z90
+            self.spread = max(SIGMA * median(abs(x - self.level) for x in ordered), above)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give all of it."""
+        return _state_of(self)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take it over."""
+        _load(self, state)
+
+
+def _state_of(what: Beginning | RecentLoss) -> dict[str, Any]:
+    return {name: to_plain(value) for name, value in vars(what).items()}
+
+
+def _load(what: Beginning | RecentLoss, state: Mapping[str, Any]) -> None:
+    for name, value in state.items():
+        setattr(what, name, from_plain(value, getattr(what, name)))

@@ -6,7 +6,7 @@ from typing import NamedTuple, final
 
 from torch import Tensor
 
-from gradguard.detect.base import AbstractDetector, PerPlace
+from gradguard.detect.base import AbstractDetector, PerPlace, told
 from gradguard.detect.block import Block
 from gradguard.detect.finding import Finding, Severity
 from gradguard.detect.in_time import Profile
@@ -104,20 +104,17 @@ class SaturatedGates(AbstractDetector):
         spells = self.persistence.spells()
         if not spells:
             return ()
-        active = {place: spell for place, spell in spells.items() if spell.active}
-        told = active or spells
-        stuck = [self.stuck[place] for place in told]
+        chosen, span = told(spells)
+        stuck = [self.stuck[place] for place in chosen]
         kinds = list(dict.fromkeys(one.what for one in stuck))
         finding = Finding(
             Symptom.SATURATED_GATES,
-            Severity.WARNING if active else Severity.INFO,
+            Severity.WARNING if span[2] else Severity.INFO,
             tuple(dict.fromkeys(one.layer for one in stuck)),
             self.optimizer,
-            min(spell.first_step for spell in told.values()),
-            max(spell.last_step for spell in told.values()),
-            bool(active),
-            {"share of units": {place: self.stuck[place].units for place in told}}
-            | {"mean of the gate": {place: self.stuck[place].mean for place in told}},
+            *span,
+            {"share of units": {place: self.stuck[place].units for place in chosen}}
+            | {"mean of the gate": {place: self.stuck[place].mean for place in chosen}},
             "; ".join(f"{kind}: {_MEANS[kind]}" for kind in kinds).capitalize() + ".",
         )
         return (finding,)

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
-from gradguard.detect.base import AbstractDetector, PerPlace
+from gradguard.detect.base import AbstractDetector, PerPlace, told
 from gradguard.detect.block import Block
 from gradguard.detect.finding import Finding, Severity
 from gradguard.detect.in_time import InTime, Profile
@@ -88,19 +88,16 @@ class AbstractTimeDetector(AbstractDetector):
         spells = self.persistence.spells()
         if not spells:
             return ()
-        active = {module: spell for module, spell in spells.items() if spell.active}
-        told = active or spells
-        worst = max((self.evidence[module] for module in told), key=lambda e: (e.severity.rank, -e.horizon, e.growth))
+        chosen, span = told(spells)
+        worst = max((self.evidence[module] for module in chosen), key=lambda e: (e.severity.rank, -e.horizon, e.growth))
         numbers, why = self.explain(worst)
         return (
             Finding(
                 self.symptom,
-                worst.severity if active else Severity.INFO,
-                tuple(layer for module in told for layer in self.evidence[module].layers),
+                worst.severity if span[2] else Severity.INFO,
+                tuple(layer for module in chosen for layer in self.evidence[module].layers),
                 self.optimizer,
-                min(spell.first_step for spell in told.values()),
-                max(spell.last_step for spell in told.values()),
-                bool(active),
+                *span,
                 numbers,
                 why,
             ),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gradguard.detect.activations import Units
-from gradguard.detect.base import AbstractDetector, PerPlace
+from gradguard.detect.base import AbstractDetector, PerPlace, told
 from gradguard.detect.block import Block
 from gradguard.detect.finding import Finding, Severity
 from gradguard.detect.state import saved
@@ -28,7 +28,6 @@ class Useless(NamedTuple):
     units: int
     useless: int
     entries: int
-    active: float
 
 
 @saved
@@ -104,7 +103,7 @@ class AbstractUnitsDetector(AbstractDetector):
             place not in self.worst or for_good / len(now) >= self.worst[place].useless / self.worst[place].units
         ):
             entries = int(seen.entries.max())
-            self.worst[place] = Useless(units.layer, units.activation, len(now), for_good, entries, units.active)
+            self.worst[place] = Useless(units.layer, units.activation, len(now), for_good, entries)
 
     def findings(self) -> tuple[Finding, ...]:
         """Say which layers, and how many of their units."""
@@ -115,9 +114,8 @@ class AbstractUnitsDetector(AbstractDetector):
         }
         if not spells:
             return ()
-        active = {place: spell for place, spell in spells.items() if spell.active}
-        told = active or spells
-        of = {place: self.worst[place] for place in told}
+        chosen, span = told(spells)
+        of = {place: self.worst[place] for place in chosen}
         all_of_one = any(one.useless == one.units for one in of.values())
         severity = Severity.CRITICAL if all_of_one else Severity.WARNING
         worst = max(of.values(), key=lambda one: one.useless / one.units)
@@ -125,14 +123,12 @@ class AbstractUnitsDetector(AbstractDetector):
         return (
             Finding(
                 self.symptom,
-                severity if active else Severity.INFO,
+                severity if span[2] else Severity.INFO,
                 tuple(dict.fromkeys(one.layer for one in of.values())),
                 self.optimizer,
-                min(spell.first_step for spell in told.values()),
-                max(spell.last_step for spell in told.values()),
-                bool(active),
+                *span,
                 {f"{self.word} units": counts, "entries looked at": worst.entries},
-                self.explain(worst, len(told)),
+                self.explain(worst, len(chosen)),
             ),
         )
 
