@@ -87,11 +87,10 @@ def not_a_number(at: int) -> Callable[[int, Tensor, Tensor], tuple[Tensor, Tenso
     """Put a NaN into the inputs of one step."""
 
     def change(step: int, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        return (
-            (x.masked_fill(torch.zeros_like(x, dtype=torch.bool).index_fill(0, torch.tensor(0), True), math.nan), y)
-            if (step == at)
-            else (x, y)
-        )
+        if step == at:
+            x = x.clone()
+            x[0] = math.nan
+        return x, y
 
     return change
 
