@@ -82,7 +82,7 @@ def sick_network() -> nn.Sequential:
 
 
 def cured_network() -> nn.Sequential:
-    """The same network after the first two pieces of advice on its gradient: ReLU for sigmoid, and Kaiming's initialisation."""
+    """The same network after two pieces of advice on its gradient: ReLU for sigmoid, Kaiming's initialisation."""
     network = sick_network()
     for name, layer in list(network.named_children()):
         if isinstance(layer, nn.Linear):
@@ -124,9 +124,7 @@ def demo(*, epochs: int = 20, seed: int = 0, logs: str | Path = "gradguard_demo"
             outcomes[name] = outcome = train(make(), data, name, epochs, Path(logs))
             print(f"test accuracy {outcome.accuracy:.1%}", end="\n\n")
             if name == "sick":
-                print(
-                    "Cure, the first two pieces of advice on vanishing_depth: ReLU for sigmoid, and Kaiming's initialisation.\n"
-                )
+                print("Cure, the first advice on vanishing_depth: ReLU for sigmoid, and Kaiming's initialisation.\n")
     sick, cured = outcomes["sick"], outcomes["cured"]
     found = any(f.severity is Severity.CRITICAL for f in sick.findings)
     healthy = all(f.severity is Severity.INFO for f in cured.findings)
