@@ -30,7 +30,7 @@ from benchmarks.faults.corpus import Unit, confirmed, corpus, scores
 from benchmarks.faults.guarded import Guarded
 from benchmarks.faults.peers import AutoTrainer, Debugger, autotrainer, debugger
 from benchmarks.faults.running import SEEDS, of_processes, run
-from benchmarks.faults.selection import add_selection, families, selected
+from benchmarks.faults.selection import add_selection, selected
 from benchmarks.faults.tables import Rules, Verdict
 from benchmarks.timing import machine, table
 
@@ -67,7 +67,7 @@ def work(unit: Unit) -> Outcome:
         "SageMaker Debugger": debug.raised,
     }
     label = None if program.label is None else program.label.value
-    verdict = Verdict(unit, families()[unit.program], label, program.onset, program.steps, raised)
+    verdict = Verdict(unit, program.family, label, program.onset, program.steps, raised)
     return Outcome(verdict, score, perf_counter() - start)
 
 
@@ -87,9 +87,9 @@ def census(half: str) -> str:
     known, rows, out = confirmed(), [], []
     scored = {(unit.program, unit.lr) for unit in scores()}
     waiting = sum((p.name, lr) not in scored for p in programs for lr in p.rates)
-    for family in dict.fromkeys(families()[p.name] for p in programs):
+    for family in dict.fromkeys(p.family for p in programs):
         for faulty in (False, True):
-            of = [p for p in programs if families()[p.name] == family and (p.label is not None) == faulty]
+            of = [p for p in programs if p.family == family and (p.label is not None) == faulty]
             runs = [(p.name, lr) for p in of for lr in p.rates if (p.name, lr) in scored]
             counts = [len(of), len(SEEDS) * len(runs), len(SEEDS) * sum(one in known for one in runs)]
             rows.append([family, "faulty" if faulty else "healthy", *map(str, counts)])

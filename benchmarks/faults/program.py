@@ -54,6 +54,8 @@ class Program:
         onset: step from which the fault is there.
         through_time: whether recurrent modules are looked into.
         about: what was planted; or why somebody might take a healthy program for a sick one.
+        family: the module that it stands in, below ``benchmarks.faults``; set when the corpus is read.
+        is_seen: whether rules were tuned after a report on it; set when the corpus is read.
     """
 
     name: str
@@ -65,8 +67,10 @@ class Program:
     onset: int = 1
     through_time: bool = False
     about: str = ""
+    family: str = ""
+    is_seen: bool = False
 
     @property
     def reports(self) -> bool:
         """Whether it belongs to the half that is reported, rather than to the one that rules are tuned on."""
-        return hashlib.sha256(self.name.encode()).digest()[0] % 2 == 0
+        return not self.is_seen and hashlib.sha256(self.name.encode()).digest()[0] % 2 == 0

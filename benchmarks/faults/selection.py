@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from functools import cache
-from importlib import import_module
 
-from benchmarks.faults.corpus import FAMILIES, Unit, confirmed, corpus, units
+from benchmarks.faults.corpus import Unit, confirmed, corpus, units
 
 HALVES = ("reporting", "tuning", "both")
 
@@ -28,13 +26,6 @@ def selected(half: str, only: Sequence[str] | None = None, *, unconfirmed: bool 
         and (not only or unit.program.startswith(tuple(only)))
         and (unconfirmed or (unit.program, unit.lr) in known)
     ]
-
-
-@cache
-def families() -> dict[str, str]:
-    """Give the family of each program."""
-    modules = {family: import_module(f"benchmarks.faults.{family}") for family in FAMILIES}
-    return {program.name: family for family, module in modules.items() for program in module.PROGRAMS}
 
 
 def add_selection(parser: argparse.ArgumentParser, half: str) -> None:
