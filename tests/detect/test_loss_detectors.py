@@ -113,12 +113,50 @@ def test_a_loss_that_swings() -> None:
     (said,) = found(OscillatingLoss(), swinging(0.6))
     assert "went up and down" in said.explanation
     assert found(OscillatingLoss(), swinging(0.05)) == []
+    dying = [x * math.exp(-t / 100) + e for t, (x, e) in enumerate(zip(swinging(0.6), noise(800, 0.02), strict=True))]
+    assert found(OscillatingLoss(), dying) == []
 
 
 @pytest.mark.parametrize(("moved", "scatter", "is_found"), [(5e-2, 1.0, True), (5e-3, 1.0, False), (5e-2, 0.05, False)])
 def test_a_loss_that_bounces_where_it_began(moved: float, scatter: float, is_found: bool) -> None:
-    losses = [2.3] * 10 + [3 + e for e in noise(290, scatter)]
+    losses = [2.3] * 10 + [2.3 + e for e in noise(190, scatter)]
     assert bool(found(OscillatingLoss(), losses, moved)) is is_found
+
+
+@pytest.mark.parametrize(("moved", "level", "is_found"), [(6e-3, 3.0, True), (4e-3, 3.0, False), (6e-3, 2.5, False)])
+def test_a_loss_that_rises_above_where_it_began_and_stays_there(moved: float, level: float, is_found: bool) -> None:
+    losses = [2.3] * 3 + [4.0] * 7 + [level + e for e in noise(190, 0.05)]
+    said = found(OscillatingLoss(), losses, moved)
+    assert bool(said) is is_found
+    assert all("above where it began (2.3)" in one.explanation for one in said)
+
+
+@pytest.mark.parametrize(
+    ("moved", "level", "slope", "is_found"),
+    [(1.2e-2, 1.5, 0.0, True), (8e-3, 1.5, 0.0, False), (1.2e-2, 1.0, 0.0, False), (1.2e-2, 1.9, 1e-3, False)],
+)
+def test_a_loss_that_rests_high_at_large_steps(moved: float, level: float, slope: float, is_found: bool) -> None:
+    losses = [2.3] * 10 + [level - slope * t + e for t, e in enumerate(noise(390, 0.05))]
+    said = found(OscillatingLoss(), losses, moved)
+    assert bool(said) is is_found
+    assert all("come to rest" in one.explanation for one in said)
+
+
+def test_a_climb_at_large_steps_is_not_meant() -> None:
+    losses = falling(200, floor=0.5) + [1.2 + e for e in noise(200, 0.02)]
+    for moved, severity in ((2e-3, Severity.INFO), (1.2e-2, Severity.WARNING)):
+        (said,) = found(OscillatingLoss(), losses, moved)
+        assert said.severity is severity
+
+
+def test_a_loss_that_creeps() -> None:
+    def creeping(slope: float) -> list[float]:
+        return [2.3 - slope * t + e for t, e in enumerate(noise(600, 0.01))]
+
+    assert [one.severity for one in found(SlowConvergence(), creeping(5e-4), 4e-4)] == [Severity.WARNING]
+    assert found(SlowConvergence(), creeping(5e-4), 6e-4) == []
+    assert found(SlowConvergence(), creeping(0.0), 4e-4) == []  # it rests
+    assert not any(one.active for one in found(SlowConvergence(), creeping(2e-3), 4e-4))  # it has fallen
 
 
 def test_a_run_that_hardly_moves() -> None:

@@ -212,6 +212,29 @@ def test_totals_that_pile_up_at_one_value_are_a_clipping_upstream() -> None:
     assert not detector.findings()[0].active
 
 
+@pytest.mark.parametrize(
+    ("moved", "level", "free", "severity"),
+    [
+        (1e-4, 2.3, 0, Severity.WARNING),
+        (1e-3, 2.3, 0, Severity.INFO),  # steps are large enough
+        (1e-4, 1.9, 0, Severity.INFO),  # it learns
+        (1e-4, 2.3, 5, Severity.INFO),  # one in five is not clipped
+    ],
+)
+def test_a_clipping_that_throttles_is_a_warning(moved: float, level: float, free: int, severity: Severity) -> None:
+    of = layout(4)
+    norms = noisy(200, of)
+    norms = norms / torch.linalg.vector_norm(norms, dim=1, keepdim=True)
+    if free:
+        norms[::free] *= 0.5
+    losses = dict(enumerate([2.3] * 20 + [level] * 180, start=1))
+    detector = ClippedUpstream()
+    detector.observe(block(of, norms, losses=losses, moved=moved))
+    (said,) = detector.findings()
+    assert said.severity is severity
+    assert ("hardly anything is learnt" in said.explanation) is (severity is Severity.WARNING)
+
+
 def test_totals_that_stand_still_because_nothing_changes_are_no_clipping() -> None:
     detector = ClippedUpstream()
     detector.observe(block(OF, noisy(1, OF).expand(100, 3)))
@@ -223,7 +246,7 @@ def test_totals_that_stand_still_because_nothing_changes_are_no_clipping() -> No
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: NonFinite(patience=0), "NonFinite needs patience >= 1 and skips >= 1, got patience=0"),
+        (lambda: NonFinite(patience=0), "NonFinite needs patience, skips and losses >= 1, got patience=0"),
         (lambda: NoGradient(patience=0), "NoGradient needs patience >= 1, got 0"),
         (lambda: UpdateTooLarge(2.0), r"0 < ratio < breaking, .* got ratio=2\.0, breaking=1\.0"),
         (lambda: UpdateTooSmall(0.0), r"ratio > 0, .* got ratio=0\.0"),
@@ -366,6 +389,21 @@ def test_a_bad_loss_makes_a_skipped_step_bad() -> None:
     assert finding.evidence["bad steps"] == 4
     assert finding.evidence["kind"] == "NaN"
     assert "The loss itself is not finite" in finding.explanation
+
+
+@pytest.mark.parametrize(("bad", "is_found"), [((7, 8, 30), True), ((7, 8), False), ((), False)])
+def test_a_bad_loss_with_good_gradients_is_a_warning(bad: tuple[int, ...], is_found: bool) -> None:
+    detector = NonFinite()
+    losses = {step: math.nan if step in bad else 1.0 for step in range(1, 41)}
+    detector.observe(block(OF, noisy(40, OF), losses=losses))
+    said = detector.findings()
+    assert bool(said) is is_found
+    if is_found:
+        assert (said[0].severity, said[0].first_step, said[0].last_step) == (Severity.WARNING, 7, 30)
+        assert said[0].active
+        assert "at 3 steps whose gradients are all finite" in said[0].explanation
+        detector.observe(block(OF, noisy(20, OF), first_step=41, losses=dict.fromkeys(range(41, 61), 1.0)))
+        assert not detector.findings()[0].active
 
 
 def test_skips_are_counted_on_end() -> None:

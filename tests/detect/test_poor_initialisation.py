@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
+import torch
 
 from gradguard.detect import Activations, Finding, PoorInitialisation, Severity, Signal
 from tests.detect.activations import sample, signals
@@ -81,6 +83,12 @@ def test_signals_and_gradients_that_shrink_or_grow(factor: float, back: float, w
     assert all(one.severity is Severity.WARNING for one in said)
 
 
+@pytest.mark.parametrize(("rms", "grad", "is_found"), [(0.0, 0.0, True), (0.0, 1e-9, False), (1.0, 0.0, False)])
+def test_layers_of_nothing_that_get_nothing_are_shut(rms: float, grad: float, is_found: bool) -> None:
+    of = [*signals()[:3], Signal("branch", rms, grad), *signals()[3:]]
+    assert [one.severity for one in start(of)] == ([Severity.WARNING] if is_found else [])
+
+
 def test_embeddings_are_no_part_of_a_line_but_may_be_alike() -> None:
     small = Signal("embed", 1e-9, 1e-9, 0.9, 0.9, embeds=True)
     assert start([small, *signals(layers=4)]) == []
@@ -95,7 +103,10 @@ def test_a_fault_counts_if_it_is_there_from_the_first_samples_on() -> None:
     assert found(*(sample(step, signals=well if step == 2 else sick) for step in FIRST)) == []
     assert found(*(sample(step, signals=well if step == 1 else sick) for step in FIRST)) == []
     (said,) = found(*(sample(step, signals=sick if step < 4 else well) for step in FIRST))
-    assert (said.first_step, said.last_step, said.active, said.severity) == (1, 3, False, Severity.INFO)
+    assert (said.first_step, said.last_step, said.active, said.severity) == (1, 3, False, Severity.WARNING)
+    growing = signals(factor=10.0)
+    (said,) = found(*(sample(step, signals=growing if step < 4 else well) for step in FIRST))
+    assert (said.active, said.severity) == (False, Severity.INFO)  # what it costs is made good
 
 
 def test_what_is_not_finite_is_left_out() -> None:
@@ -109,10 +120,63 @@ def test_arguments_out_of_range(wrong: dict[str, float]) -> None:
         PoorInitialisation(**wrong)
 
 
-def test_layers_of_zero_weights_that_scale_others_are_no_fault() -> None:
-    film = Signal("film", 1.0, 0.01, 0.0, 0.0)  # weights 0, biases 1
-    assert start([*signals()[:3], film, *signals()[3:]]) == []
-    assert start([Signal("gamma", 1.0, 0.01, 0.0, 0.0, embeds=True), *signals()]) == []
+@pytest.mark.parametrize("norm", [0.0, 0.1])
+def test_layers_of_zero_weights_that_scale_others_are_no_fault(norm: float) -> None:
+    film = Signal("layer3", 1.0, 0.01, 0.0, 0.0)  # weights 0, biases 1
+    for of in ([*signals()[:3], film, *signals()[4:]], [replace(film, embeds=True), *signals()[:3], *signals()[4:]]):
+        detector = PoorInitialisation()
+        seen = block(
+            OF,
+            noisy(50, OF),
+            activations=[sample(step, signals=of) for step in FIRST],
+            ratios=dict.fromkeys(FIRST, [0.01] * 4),
+        )
+        norms = torch.ones_like(seen.samples.weight_norms)
+        norms[0, 3] = norm  # by the second step they have moved
+        detector.observe(replace(seen, samples=replace(seen.samples, weight_norms=norms)))
+        assert bool(detector.findings()) is (norm > 0)
+
+
+def test_units_that_rise_and_fall_as_one_are_alike_whatever_their_biases_are() -> None:
+    for apart, is_found in ((0.06, False), (0.04, True)):
+        said = start([*(replace(one, apart=apart) for one in signals()[:-1]), signals()[-1]])
+        assert bool(said) is is_found
+    some = [replace(one, apart=0.01 if i < 2 else 0.9) for i, one in enumerate(signals())]
+    assert start(some) == []  # single layers may do one thing only
+
+
+@pytest.mark.parametrize(
+    ("rms", "pull", "losses", "alone", "is_found"),
+    [
+        (6.0, 7.0, 8.0, True, True),
+        (4.0, 7.0, 8.0, True, False),  # no large output
+        (6.0, 5.0, 8.0, True, False),  # the loss does not come of its size: it was trained before
+        (6.0, math.nan, 8.0, True, False),
+        (6.0, 7.0, None, True, False),
+        (6.0, 7.0, -8.0, True, False),
+        (6.0, 7.0, 8.0, False, False),  # of a game
+    ],
+)
+def test_outputs_that_are_too_large_to_begin_with(
+    rms: float, pull: float, losses: float | None, alone: bool, is_found: bool
+) -> None:
+    of = [*signals()[:-1], replace(signals()[-1], rms=rms, pull=pull)]
+    detector = PoorInitialisation()
+    seen = block(
+        OF,
+        noisy(50, OF),
+        activations=[sample(step, signals=of) for step in FIRST],
+        losses=None if losses is None else dict.fromkeys(range(1, 51), losses),
+    )
+    detector.observe(replace(seen, alone=alone))
+    said = detector.findings()
+    assert bool(said) is is_found
+    assert all(one.severity is Severity.WARNING and "most of the loss of 8" in one.explanation for one in said)
+
+
+@pytest.mark.parametrize(("factor", "is_found"), [(11.0, True), (1 / 11, True), (9.0, False), (1.0, False)])
+def test_three_layers_are_enough_where_each_is_ten_times_as_large(factor: float, is_found: bool) -> None:
+    assert bool(start(signals(factor, layers=3))) is is_found
 
 
 def test_heads_with_a_bias_behind_a_small_trunk_are_no_fault() -> None:

@@ -99,6 +99,24 @@ class TestVanishing:
         detector.observe(block(OF, noisy(1000, OF), losses=dict(enumerate(rests(), 1)), in_time=looks))
         assert bool(detector.findings()) is found
 
+    @pytest.mark.parametrize(
+        ("memory", "level", "is_found"),
+        [(0.94, 1.4, True), (0.96, 1.4, False), (0.94, 1.2, False)],  # horizons of 74 and 113 of 200 steps
+    )
+    def test_where_nothing_is_learnt_a_horizon_of_half_is_short(
+        self, memory: float, level: float, is_found: bool
+    ) -> None:
+        detector = VanishingTime()
+        detector.observe(run(profile(memory), losses=[1.4] * 20 + [level] * 980))
+        assert bool(detector.findings()) is is_found
+
+    @pytest.mark.parametrize(("speed", "is_found"), [(0.002, True), (0.018, False)])
+    def test_where_nothing_is_learnt_a_profile_has_to_open_fast(self, speed: float, is_found: bool) -> None:
+        looks = [sample(20 * k, profile(min(0.6 + speed * k, 0.98))) for k in range(1, 51)]
+        detector = VanishingTime()
+        detector.observe(block(OF, noisy(1000, OF), losses=dict.fromkeys(range(1, 1001), 1.4), in_time=looks))
+        assert bool(detector.findings()) is is_found
+
     def test_it_is_over_once_the_gradient_gets_there(self) -> None:
         detector = VanishingTime()
         detector.observe(run([profile(SHORT)] * 6 + [profile(0.999)] * 4, losses=rests()))
@@ -203,6 +221,9 @@ class TestGates:
             ([gate("f", 0.99, open_=1.0)], 0.4, None),  # as chrono_ makes it
             ([gate("o", 0.9, open_=1.0)], 0.0, None),
             ([gate("i", 0.01, shut=1.0), gate("g", 0.9, open_=1.0)], 0.0, None),
+            ([gate("f", 0.9), gate("i", 4e-4)], 0.0, "Nothing gets in"),  # 0.08 in 200 steps
+            ([gate("f", 0.9), gate("i", 6e-4)], 0.0, None),
+            ([gate("f", 0.9997)], 0.0, "Nothing gets in"),  # there is no other gate
             ([], 0.0, None),
         ],
     )

@@ -41,6 +41,16 @@ def test_a_layer_is_saturated_from_half_of_its_units(share: float, is_found: boo
         assert "50 of 100 units of a layer sit at an end of their tanh" in said[0].explanation
 
 
+@pytest.mark.parametrize(
+    ("active", "activation", "is_found"), [(0.24, "tanh", True), (0.26, "tanh", False), (0.24, "relu", False)]
+)
+def test_a_layer_is_saturated_where_most_of_its_entries_are(active: float, activation: str, is_found: bool) -> None:
+    of = units(saturated=0.2, activation=activation, active=active)
+    said = found(SaturatedUnits(), *(sample(step, of) for step in SAMPLED))
+    assert bool(said) is is_found
+    assert all("76% of what the units of a layer give sits at an end of their tanh" in one.explanation for one in said)
+
+
 def test_units_that_fire_now_and_then_are_sparse_and_not_dead() -> None:
     generator = torch.Generator().manual_seed(0)
     for rate, dead in ((0.01, False), (0.0, True)):  # of the entries of a batch of 64
@@ -52,6 +62,13 @@ def test_units_that_fire_now_and_then_are_sparse_and_not_dead() -> None:
         detector = DeadUnits()
         detector.observe(block(OF, noisy(400, OF), activations=samples))
         assert bool(detector.findings()) is dead
+
+
+def test_layers_that_select_as_many_units_at_every_entry_have_no_dead_ones() -> None:
+    top = [Activations(step, (), (units(0.8, active=0.1),)) for step in SAMPLED]
+    assert [one.severity for one in found(DeadUnits(), *top)] == [Severity.INFO]
+    all_off = [Activations(step, (), (units(1.0, active=0.0),)) for step in SAMPLED]
+    assert [one.severity for one in found(DeadUnits(), *all_off)] == [Severity.CRITICAL]
 
 
 def test_few_entries_are_not_enough() -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from gradguard.probe import Activations, Units, activations
+from gradguard.probe.activation_watch import ActivationWatch
 from gradguard.probe.slopes import slope_of
 
 
@@ -67,6 +68,10 @@ def test_sizes_and_gradients_are_those_of_the_unrolled_network() -> None:
         assert one.grad_rms == pytest.approx(rms(g), rel=1e-5)
         assert one.distinct == pytest.approx(rms(y - y.mean(1, keepdims=True)) / rms(y), rel=1e-5)
         assert one.varies == pytest.approx(rms(y - y.mean(0)) / rms(y), rel=1e-5)
+        varied = y - y.mean(0)
+        assert one.apart == pytest.approx(rms(varied - varied.mean(1, keepdims=True)) / rms(varied), rel=1e-5)
+    assert [math.isnan(one.pull) for one in found.signals] == [True, True, False]
+    assert found.signals[-1].pull == pytest.approx(2 * np.mean(y3**2), rel=1e-5)
     relu, tanh = found.units
     assert (relu.layer, relu.activation, tanh.layer, tanh.activation) == ("0", "relu", "2", "tanh")
     assert relu.active == pytest.approx(np.mean(y1 > 0), abs=1e-9)
@@ -365,6 +370,36 @@ def test_large_outputs_are_compared_by_a_sample() -> None:
     assert found.rms == pytest.approx(rms(y), rel=1e-5)
     assert found.distinct == pytest.approx(rms(y - y.mean(1, keepdims=True)) / rms(y), rel=0.02)
     assert found.varies == pytest.approx(rms(y - y.mean((0, 2, 3), keepdims=True)) / rms(y), rel=0.02)
+    assert found.pull == pytest.approx(2 * np.mean(y**2), rel=0.02)
+
+
+def test_the_pull_of_the_output_is_the_losss_derivative_by_its_size() -> None:
+    model = made(lambda: nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 4)))
+    x, y = torch.randn(16, 5), torch.randint(4, (16,))
+    scale = torch.ones((), requires_grad=True)
+    (slope,) = torch.autograd.grad(F.cross_entropy(scale * model(x).double(), y), scale)
+    pull = activations(model, x, lambda model, x: F.cross_entropy(model(x), y)).signals[-1].pull
+    assert pull == pytest.approx(float(slope), rel=1e-4)
+
+
+def test_the_pull_adds_up_over_the_batches_of_a_step_and_is_of_the_loss_before_its_scale() -> None:
+    model = made(lambda: nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 4)))
+    watch, parts = ActivationWatch(), torch.randn(2, 16, 5)
+    watch.on((name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Linear))
+    for part in parts:
+        (model(part).square().mean() / 2 * 1024).backward()
+    seen = watch.collect(torch.tensor(1024.0))
+    assert seen is not None
+    last = seen.read(seen.tensors()).signals[-1]
+    assert last.pull == pytest.approx(float(model(parts).square().mean()) * 2, rel=1e-5)
+
+
+def test_units_that_move_as_one_are_not_apart() -> None:
+    model = made(lambda: nn.Linear(4, 6))  # biases differ
+    nn.init.constant_(model.weight, 0.3)
+    (found,) = activations(model, torch.randn(8, 4)).signals
+    assert found.distinct > 0.1
+    assert found.apart < 1e-5
 
 
 def test_of_very_many_units_some_entries_are_left() -> None:

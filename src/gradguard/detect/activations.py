@@ -23,6 +23,10 @@ class Signal:
             ``rms``; 0 where all units say the same, NaN where there is one unit or nothing but zeros.
         varies: how much each unit differs from entry to entry of the batch: the same with the means over the batch; 0
             where the layer gives the same whatever comes in, NaN where there is one entry.
+        apart: how much of that its units do not do together: root mean square of what is left of it without the units'
+            mean at each entry, over all of it; 0 where the units of a layer rise and fall as one.
+        pull: derivative of the loss by the logarithm of the output's size, of the layer that was called last: the loss
+            would fall by about so much, were the output ``e`` times smaller. NaN of all others.
         embeds: whether it looks vectors up, whose size says nothing of the layers behind it.
     """
 
@@ -31,12 +35,17 @@ class Signal:
     grad_rms: float = math.nan
     distinct: float = math.nan
     varies: float = math.nan
+    apart: float = math.nan
+    pull: float = math.nan
     embeds: bool = False
 
     def __str__(self) -> str:
         return f"{self.layer or '(root)'}: output {self.rms:.3g}, gradient {self.grad_rms:.3g}"
 
     __repr__ = __str__
+
+
+BOUNDED = frozenset({"sigmoid", "tanh", "hardtanh", "hardsigmoid"})  # whose units saturate; others' fall silent
 
 
 @dataclass(frozen=True, repr=False)
@@ -60,6 +69,11 @@ class Units:
     saturated: Tensor
     active: float
     entries: int = 0
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether the activation is bounded at both ends: its units saturate, those of others fall silent."""
+        return self.activation in BOUNDED
 
     def __str__(self) -> str:
         units = len(self.silent)

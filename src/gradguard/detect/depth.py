@@ -199,7 +199,8 @@ class VanishingDepth(AbstractDepthDetector):
 class ExplodingDepth(AbstractDepthDetector):
     """The gradient grows steadily on its way back, so that no step size suits both ends.
 
-    Rule, arguments and blind spots are those of :class:`AbstractDepthDetector`, with direction -1.
+    Rule, arguments and blind spots are those of :class:`AbstractDepthDetector`, with direction -1 and lower limits:
+    where a plain net's gradient changes over depth, and it trains all the same, it fades.
     """
 
     direction = -1
@@ -208,3 +209,24 @@ class ExplodingDepth(AbstractDepthDetector):
         "The gradient grows by a factor of {factor:.2g} per layer on its way back: {at_last:.1e} in {last}, "
         "{at_first:.1e} in {first} (mean size of an entry). One step size cannot suit both ends."
     )
+
+    def __init__(
+        self,
+        decades: float = 2.0,
+        *,
+        bias_decades: float = 3.0,
+        min_r2: float = 0.7,
+        min_layers: int = 4,
+        warmup: int = 10,
+        patience: int = 20,
+        early: int = 5,
+    ) -> None:
+        super().__init__(
+            decades,
+            bias_decades=bias_decades,
+            min_r2=min_r2,
+            min_layers=min_layers,
+            warmup=warmup,
+            patience=patience,
+            early=early,
+        )

@@ -55,6 +55,11 @@ class LossCourse:
         before = min(self._third(0), self._third(1))
         return not self.level >= before - 0.05 * abs(before)
 
+    @property
+    def stays(self) -> bool:
+        """Whether the last third of the run is within 5 % of the first one."""
+        return self._third(2) > 0.95 * self._third(0) > 0
+
     def _third(self, which: int) -> float:
         third = len(self.means) // 3
         rest = len(self.means) - 3 * third

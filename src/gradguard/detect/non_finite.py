@@ -20,26 +20,30 @@ class NonFinite(AbstractDetector):
     Rule: any step with a non-finite gradient norm, unless a loss scaler skips it; a warning as long as the guard has
     skipped all of them (``recover=Skip()``), critical otherwise. An fp16 overflow that the scaler skips is routine
     where the recorded loss is finite, up to ``skips`` of them on end: then no scale helps, and the run stands still.
-    Named are all bad parameters of the first bad step. NaN spreads from where it arises towards the input, so the last
-    bad one in the order of the model is next to the cause. Over after ``patience`` finite steps.
+    The same of a recorded loss at ``losses`` steps whose gradients are all finite: a warning, since what is recorded is
+    not what is minimised, or a part of it has no gradient. Named are all bad parameters of the first bad step. NaN
+    spreads from where it arises towards the input, so the last bad one in the order of the model is next to the cause.
+    Over after ``patience`` finite steps.
 
     What it can't see: which operation made it, for which there is ``probe.first_bad_module``; a finite gradient whose
     float32 square overflows looks like Inf until the guard measures exactly, from its next flush on.
 
     Args:
         patience: finite steps after which it no longer holds, >= 1.
+        losses: steps with a bad loss and finite gradients before it is said, >= 1.
         skips: steps that a loss scaler skips on end before it is said, >= 1. From its usual 65,536 a scale has been
             halved to nothing after 40.
     """
 
-    def __init__(self, *, patience: int = 20, skips: int = 40) -> None:
-        if patience < 1 or skips < 1:
-            raise ValueError(f"NonFinite needs patience >= 1 and skips >= 1, got {patience=}, {skips=}.")
-        self.patience, self.skips = patience, skips
+    def __init__(self, *, patience: int = 20, skips: int = 40, losses: int = 3) -> None:
+        if patience < 1 or skips < 1 or losses < 1:
+            raise ValueError(f"NonFinite needs patience, skips and losses >= 1, got {patience=}, {skips=}, {losses=}.")
+        self.patience, self.skips, self.losses = patience, skips, losses
         self.optimizer, self.kind = "", ""
         self.num_params = 0
         self.bad_at_first: tuple[str, ...] = ()
-        self.bad = self.skipped = Spell(0, 0, active=False)
+        self.bad = self.skipped = self.bad_loss = Spell(0, 0, active=False)
+        self.bad_losses = 0  # at steps whose gradients were finite
         self.bad_steps = self.bad_and_made = self.finite_since = self.streak = self.longest = 0
         self.last_total = 0.0  # of a finite step before the first bad one
 
@@ -55,6 +59,7 @@ class NonFinite(AbstractDetector):
             if overflow and not loss_is_bad:
                 continue
             if is_finite and not overflow:
+                self._observe_loss(step, loss_is_bad)
                 self.finite_since += 1
                 self.bad = replace(self.bad, active=self.bad.active and self.finite_since < self.patience)
                 self.last_total = float(block.totals[row]) if not self.bad.first_step else self.last_total
@@ -68,6 +73,13 @@ class NonFinite(AbstractDetector):
             self.bad_steps, self.finite_since = self.bad_steps + 1, 0
             self.bad_and_made += not skipped
             self.bad = Spell(self.bad.first_step or step, step, active=True)
+
+    def _observe_loss(self, step: int, is_bad: bool) -> None:
+        if is_bad:
+            self.bad_losses += 1
+            self.bad_loss = Spell(self.bad_loss.first_step or step, step, active=True)
+        elif step - self.bad_loss.last_step >= self.patience:
+            self.bad_loss = replace(self.bad_loss, active=False)
 
     def _observe_scaler(self, step: int, overflow: bool) -> None:
         self.streak = self.streak + 1 if overflow else 0
@@ -92,6 +104,13 @@ class NonFinite(AbstractDetector):
             severity = Severity.WARNING if safe else Severity.CRITICAL
             untouched = " Such steps are skipped: the weights are untouched." if safe else ""
             found.append(self._finding(severity, self.bad_at_first, self.bad, evidence, self._cause() + untouched))
+        if self.bad_losses >= self.losses:
+            why = (
+                f"The loss is NaN or Inf at {self.bad_losses} steps whose gradients are all finite: what is recorded "
+                "is not what is minimised, or a part of it has no gradient there."
+            )
+            evidence = {"steps with such a loss": self.bad_losses}
+            found.append(self._finding(Severity.WARNING, (), self.bad_loss, evidence, why))
         if self.skipped.first_step:
             why = "The loss scaler skips every step: at no scale are the gradients finite, and nothing is learnt."
             evidence = {"steps skipped on end": self.longest}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Mapping
 from statistics import fmean, median
 from typing import final
 
@@ -13,12 +14,15 @@ from gradguard.detect.loss import AbstractLossDetector
 from gradguard.detect.recent_loss import Beginning
 from gradguard.detect.symptom import Symptom
 
+FEW = 3  # first losses, before steps that are too large have done anything
 SHORT = 10  # losses of a mean, in which the noise of single batches is small
 LONG = 50  # losses between two looks
 LATELY = 200  # losses among which swings are counted
 _MEANS = {
     "swings": "it went up and down {swings} times in {lately} steps, by {swing:.2g} or more each time",
     "climbs": "it has climbed back to {level:.3g} from {best:.3g}",
+    "rests": "it has come to rest at {level:.3g} of {start:.3g}, at steps of {moved:.1e} of the weights",
+    "rises": "it stays at {level:.3g}, above where it began ({first:.3g}), at steps of {moved:.1e} of the weights",
     "bounces": "it bounces about {level:.3g}, where it began ({start:.3g}), at steps of {moved:.1e} of the weights",
 }
 
@@ -31,10 +35,16 @@ class OscillatingLoss(AbstractLossDetector):
     was learnt at best, which has to be a tenth of a for the first two:
 
     - *swings*: among the last 200 losses, the means of ten went from a low to a high or back ``swings`` times, by at
-      least ``share`` g each and four times what the scatter of single batches explains;
+      least ``share`` g each and four times what the scatter of single batches explains; and they do not die down (the
+      highest mean of the last half is nine tenths of that of the first half, or more);
     - *climbs*: the median of the last 50 lies ``share`` g above b, and five times its standard error, at ``patience``
-      looks on end; info as long as a quarter of what was learnt is left, since a term that is weighted up, a harder
-      task or returns that grow make losses rise, too;
+      looks on end; info as long as half of what was learnt is left, unless it rises on at steps of ``restless``, since
+      a term that is weighted up, a harder task or returns that grow make losses rise, too;
+    - *rests*: after 200 losses it is above half of a, no lower than 97 % of what it was 50 and 100 losses before, and a
+      step moves the weights by ``restless`` of their norm, at ``patience`` looks on end: a loss that rests on noise
+      does so at smaller steps;
+    - *rises*: it is 15 % and four standard errors above the mean of the first three, and a step moves the weights by
+      half of ``restless``, at ``patience`` looks on end;
     - *bounces*: it is not below 90 % of a, the middle half of the losses spreads over ``scatter`` of it, and a step
       moves the weights by ``moved`` of their norm or more, at ``patience`` looks on end.
 
@@ -45,22 +55,31 @@ class OscillatingLoss(AbstractLossDetector):
         swings: how many, >= 2.
         share: of what was learnt, in (0, 1).
         scatter: interquartile range over the median, > 0.
-        moved: average update over the weights, > 0.
+        moved: average update over the weights of what bounces, > 0.
+        restless: the same of what rests, > 0.
         patience: looks on end, >= 1.
 
     Source: AUTOTRAINER (accuracy that goes up and down by 0.03 or more), TheDeepChecker (twice the lowest loss).
     """
 
     def __init__(
-        self, swings: int = 4, *, share: float = 0.25, scatter: float = 0.1, moved: float = 2e-2, patience: int = 2
+        self,
+        swings: int = 4,
+        *,
+        share: float = 0.25,
+        scatter: float = 0.1,
+        moved: float = 2e-2,
+        restless: float = 1e-2,
+        patience: int = 2,
     ) -> None:
         super().__init__()
-        if not (swings >= 2 and 0 < share < 1 and scatter > 0 and moved > 0):
+        if not (swings >= 2 and 0 < share < 1 and scatter > 0 and moved > 0 and restless > 0):
             raise ValueError(
-                f"OscillatingLoss needs swings >= 2, 0 < share < 1, scatter > 0, moved > 0, got {swings=}, {share=}, "
-                f"{scatter=}, {moved=}."
+                f"OscillatingLoss needs swings >= 2, 0 < share < 1, scatter, moved and restless > 0, got {swings=}, "
+                f"{share=}, {scatter=}, {moved=}, {restless=}."
             )
         self.swings, self.share, self.scatter, self.moved, self.patience = swings, share, scatter, moved, patience
+        self.restless = restless
         self.beginning = Beginning()
         self.persistence = PerPlace(patience, share=1.0)
         self.last: deque[float] = deque(maxlen=LONG)
@@ -68,12 +87,16 @@ class OscillatingLoss(AbstractLossDetector):
         self.means: deque[float] = deque(maxlen=LATELY // SHORT)
         self.noise = 0.0  # exponential mean of squared differences between neighbours, half of which is their variance
         self.before = math.nan
+        self.first = 0.0  # mean of the first few
         self.best = math.inf
+        self.levels: deque[float] = deque(maxlen=2)  # of the last two looks
         self.evidence: dict[str, dict[str, float]] = {}
 
     def see(self, step: int, loss: float, moved: float) -> None:
         """Take in one step."""
         self.beginning.observe(loss)
+        if self.beginning.count <= FEW:
+            self.first += (loss - self.first) / self.beginning.count
         self.last.append(loss)
         self.steps.append(moved)
         if not math.isnan(self.before):
@@ -95,18 +118,35 @@ class OscillatingLoss(AbstractLossDetector):
         error = 1.25 * math.sqrt(self.noise / 2 / LONG)  # of a median
         count = _swings(list(self.means), swing) if math.isfinite(swing) else 0
         has_learnt = gained > 0.1 * abs(start)
+        rests = self.beginning.count >= LATELY and level >= 0.97 * max(self.levels)
         found = {
-            "swings": has_learnt and count >= self.swings,
+            "rests": rests and level > 0.5 * start > 0 and moved >= self.restless,
+            "rises": moved >= self.restless / 2 and level > 1.15 * self.first + 4 * math.sqrt(self.noise / 2 / FEW) > 0,
+            "swings": has_learnt and count >= self.swings and _lasts(list(self.means)),
             "climbs": has_learnt and level > self.best + max(self.share * gained, 5 * error),
             "bounces": level > start - 0.1 * abs(start) and spread > self.scatter * abs(level) and moved >= self.moved,
         }
-        lost = start - 0.25 * gained
-        numbers = {"lost": lost, "swings": count, "lately": LATELY, "swing": swing, "level": level, "best": self.best}
+        before = self.levels[-1] if self.levels else math.nan
+        numbers = {
+            "lost": start - 0.5 * gained,
+            "before": before,
+            "swings": count,
+            "lately": LATELY,
+            "swing": swing,
+            "level": level,
+            "best": self.best,
+        }
         for kind, holds in found.items():
             self.persistence.observe(kind, step, holds)
             if holds:
-                self.evidence[kind] = {**numbers, "start": start, "moved": moved}
+                self.evidence[kind] = {**numbers, "start": start, "first": self.first, "moved": moved}
         self.best = min(self.best, level)
+        self.levels.append(level)
+
+    def _is_mild(self, climb: Mapping[str, float]) -> bool:
+        """Whether a loss that climbed back may well have been meant to."""
+        is_restless = climb["moved"] >= self.restless and climb["level"] >= climb["before"]
+        return climb["level"] < climb["lost"] and not is_restless
 
     def findings(self) -> tuple[Finding, ...]:
         """Say what it does."""
@@ -114,8 +154,7 @@ class OscillatingLoss(AbstractLossDetector):
         if not spells:
             return ()
         chosen, span = told(spells)
-        given_up = self.evidence["climbs"] if "climbs" in chosen else None
-        is_mild = set(chosen) == {"climbs"} and given_up is not None and given_up["level"] < given_up["lost"]
+        is_mild = set(chosen) == {"climbs"} and self._is_mild(self.evidence["climbs"])
         reasons = "; ".join(_MEANS[kind].format(**self.evidence[kind]) for kind in _MEANS if kind in chosen)
         last = self.evidence[next(iter(chosen))]
         return (
@@ -134,6 +173,12 @@ class OscillatingLoss(AbstractLossDetector):
                 f"The loss does not settle: {reasons}.",
             ),
         )
+
+
+def _lasts(means: list[float]) -> bool:
+    """Whether swings are about as high in the second half as in the first."""
+    half = len(means) // 2
+    return max(means[half:]) >= 0.9 * max(means[:half])
 
 
 def _swings(means: list[float], least: float) -> int:

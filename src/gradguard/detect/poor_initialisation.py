@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple, final
 
 import torch
 
 from gradguard.detect.activations import Activations, Signal
 from gradguard.detect.base import AbstractDetector, PerPlace, told
-from gradguard.detect.block import Block
+from gradguard.detect.block import Block, Role
 from gradguard.detect.finding import Finding, Severity
 from gradguard.detect.profile import trend
 from gradguard.detect.state import saved
 from gradguard.detect.symptom import Symptom
 
-CONSTANT = 1e-6  # of its size, by which the output of a layer of zero weights differs from input to input
+MOST = 0.75  # of the loss, that comes of the outputs' size
+TOGETHER = 0.05  # share of what a layer's units do that they don't do together, where its units are alike
 _MEANS = {
     "alike": "all units of a layer give the same, get the same gradient and stay the same: each layer is one unit wide",
     "blind": "what comes out of the last layers hardly depends on what goes in ({size:.1e} of it does)",
@@ -24,7 +26,10 @@ _MEANS = {
     "grows": "the signal grows by a factor of {factor:.2g} per layer on its way forward",
     "fades": "the gradient shrinks by a factor of {factor:.2g} per layer on its way back",
     "explodes": "the gradient grows by a factor of {factor:.2g} per layer on its way back",
+    "shut": "layers give nothing but zeros and get no gradient, since another one behind them begins at 0, too",
+    "loud": "the outputs are {size:.2g} large, and most of the loss of {factor:.3g} comes of their size",
 }
+LOST = frozenset({"alike", "blind", "loud", "shut"})  # what is lost is not made good by what comes after
 
 
 _EVIDENCE = {
@@ -34,6 +39,8 @@ _EVIDENCE = {
     "grows": "powers of ten gained on the way forward",
     "fades": "powers of ten lost on the way back",
     "explodes": "powers of ten gained on the way back",
+    "shut": "layers",
+    "loud": "size of the outputs",
 }
 
 
@@ -53,22 +60,30 @@ class PoorInitialisation(AbstractDetector):
     Rule, at each of the first ``samples`` sampled steps (1, 2 and 3 in a guard), over the layers with a weight in the
     order of their calls, the last one left out for units and signals:
 
-    - *alike*: the units of a layer differ by less than ``alike`` of its output's size; where that holds for fewer than
-      half of the layers, those do not count whose output is the same for all inputs, as that of a layer of zero weights
-      is that will scale or gate others;
+    - *alike*: the units of a layer differ by less than ``alike`` of its output's size; or, in more than half of the
+      layers, all but a twentieth of what the units do they do together. Where that holds for fewer than half of the
+      layers, those of zero weights do not count, which will scale or gate others;
     - *blind*: in the last two thirds of the layers, and at least the last three, no output differs from input to input
       by more than ``blind`` of its size; layers of zero weights are left out, unless they are half of all;
+    - *shut*: a layer gives nothing but zeros, and gets a gradient of exactly zero: one of two layers in a row that
+      begin at 0 could get away from there, both together can't;
+    - *loud*: the entries of the last layer's output are larger than ``loud``, and were they smaller by a little, the
+      loss would fall in proportion, or nearly (its derivative by the logarithm of their size is three quarters of the
+      loss or more): a network that is sure of what it can't know yet, and has to unlearn it first. An output that is
+      large and right, as that of a network that was trained before, does not make its loss;
     - *shrinks, grows*: a line through :math:`\log_{10}` of the outputs' root mean squares moves by ``forward`` powers
       of ten or more and explains ``min_r2`` of their variance;
     - *fades, explodes*: the same of the gradients by the outputs, with ``fading`` where they shrink on their way back
       (in plain nets that still train they do, by 10^4 over ten layers) and ``exploding`` where they grow.
 
     Critical where units are alike or the end is blind: then nothing is learnt. It is over once the condition no longer
-    holds.
+    holds; still a warning where units were alike, the end blind, layers shut or the outputs loud at all of the first
+    samples, since what such a start costs is not always made good.
 
     What it can't see: layers that are not called as modules, or inside a compiled one; lines through fewer than
-    ``min_layers`` layers; networks that are resumed or fine-tuned, for which the first steps are not the first ones. A
-    zero-initialised branch or head is no fault, and not taken for one.
+    ``min_layers`` layers, unless there are three and the size changes tenfold from each to the next; networks that are
+    resumed or fine-tuned, for which the first steps are not the first ones. A zero-initialised branch or head is no
+    fault, and not taken for one.
 
     Source: Glorot and Bengio 2010; He et al. 2015; Schoenholz et al. 2017, arXiv 1611.01232 (how deep a signal gets).
     """
@@ -81,21 +96,23 @@ class PoorInitialisation(AbstractDetector):
         forward: float = 2.0,
         fading: float = 6.0,
         exploding: float = 3.0,
+        loud: float = 5.0,
         min_r2: float = 0.7,
         min_layers: int = 4,
         samples: int = 3,
     ) -> None:
-        limits = (alike, blind, forward, fading, exploding)
+        limits = (alike, blind, forward, fading, exploding, loud)
         if not min(limits) > 0 or min_layers < 3 or samples < 1:
             raise ValueError(
-                "PoorInitialisation needs alike, blind, forward, fading, exploding > 0, min_layers >= 3, samples >= 1, "
-                f"got {limits}, {min_layers=}, {samples=}."
+                "PoorInitialisation needs alike, blind, forward, fading, exploding, loud > 0, min_layers >= 3 and "
+                f"samples >= 1, got {limits}, {min_layers=}, {samples=}."
             )
-        self.alike, self.blind, self.forward, self.fading, self.exploding = limits
+        self.alike, self.blind, self.forward, self.fading, self.exploding, self.loud = limits
         self.min_r2, self.min_layers, self.samples = min_r2, min_layers, samples
         self.persistence = PerPlace(samples, share=1.0)
         self.optimizer = ""
         self.looked = 0
+        self.zero: frozenset[str] | None = None  # layers whose weights were 0 at the first sample
         self.first: dict[str, _Fault] = {}
 
     def observe(self, block: Block) -> None:
@@ -105,7 +122,12 @@ class PoorInitialisation(AbstractDetector):
             if not sample.signals:
                 continue
             self.looked += 1
+            if self.zero is None:
+                self.zero = _zero_layers(block, sample.step)
             found = self._faults(sample)
+            at = (block.steps == sample.step) & block.has_loss
+            if block.alone and at.any():
+                found |= self._loud(sample.signals, float(block.losses[at][-1]))
             for kind in _MEANS:
                 if self.looked <= self.samples or self.persistence.spell(kind) is not None:
                     self.persistence.observe(kind, sample.step, kind in found)
@@ -115,29 +137,44 @@ class PoorInitialisation(AbstractDetector):
     def _faults(self, sample: Activations) -> dict[str, _Fault]:
         signals = [s for s in sample.signals if math.isfinite(s.rms)]
         found: dict[str, _Fault] = {}
+        zero = self.zero or frozenset()
         alike = [s for s in signals[:-1] if s.rms > 0 and s.distinct < self.alike]
         few = 2 * len(alike) < len(signals) - 1
-        alike = [s for s in alike if s.varies > CONSTANT] if few else alike
+        alike = [s for s in alike if s.layer not in zero] if few else alike
         if alike:
             found["alike"] = _Fault(tuple(s.layer for s in alike), max(s.distinct for s in alike), math.nan)
-        moving = [s for s in signals if s.rms > 0 and not s.varies <= CONSTANT]
+        together = [s for s in signals[:-1] if s.rms > 0 and s.apart < TOGETHER and s.varies > self.alike]
+        if together and not alike and 2 * len(together) > len(signals) - 1:
+            found["alike"] = _Fault(tuple(s.layer for s in together), max(s.apart for s in together), math.nan)
+        moving = [s for s in signals if s.rms > 0 and s.layer not in zero]
         moving = moving if 2 * len(moving) > len(signals) else signals
         last = moving[-max(3, -(-2 * len(moving) // 3)) :]
         if len(signals) >= 2:
             varies = max(0.0 if s.rms == 0 else math.inf if math.isnan(s.varies) else s.varies for s in last)
             if varies < self.blind:
                 found["blind"] = _Fault(tuple(s.layer for s in last), varies, math.nan)
+        shut = tuple(s.layer for s in signals if s.rms == 0 and s.grad_rms == 0)
+        if shut:
+            found["shut"] = _Fault(shut, float(len(shut)), math.nan)
         sized = [s for s in signals if not s.embeds]
-        found |= self._line([(s, s.rms) for s in sized[:-1]], ("grows", self.forward), ("shrinks", self.forward))
+        hidden = sized[:-1] if len(sized) > self.min_layers else sized
+        found |= self._line([(s, s.rms) for s in hidden], ("grows", self.forward), ("shrinks", self.forward))
         found |= self._line([(s, s.grad_rms) for s in sized], ("fades", self.fading), ("explodes", self.exploding))
         return found
+
+    def _loud(self, signals: Sequence[Signal], loss: float) -> dict[str, _Fault]:
+        """Find an output whose size is what the loss comes of."""
+        last = signals[-1]
+        if not (last.rms >= self.loud and last.pull >= MOST * loss > 0):
+            return {}
+        return {"loud": _Fault((last.layer,), last.rms, loss)}
 
     def _line(
         self, sizes: Sequence[tuple[Signal, float]], up: tuple[str, float], down: tuple[str, float]
     ) -> dict[str, _Fault]:
         """Find the steady rise or fall of a size over depth."""
         there = [(s, size) for s, size in sizes if size > 0 and math.isfinite(size)]
-        if len(there) < self.min_layers:
+        if len(there) < self.min_layers and not _leaps([size for _, size in there]):
             return {}
         line = trend(torch.tensor([[size for _, size in there]], dtype=torch.float64))
         decades, r2 = float(line.decades), float(line.r2)
@@ -154,13 +191,13 @@ class PoorInitialisation(AbstractDetector):
             return ()
         chosen, span = told(spells)
         faults = {kind: self.first[kind] for kind in _MEANS if kind in chosen}
-        is_lost = not {"alike", "blind"}.isdisjoint(faults)
-        severity = Severity.CRITICAL if is_lost else Severity.WARNING
+        severity = Severity.WARNING if {"alike", "blind"}.isdisjoint(faults) else Severity.CRITICAL
+        over = Severity.INFO if LOST.isdisjoint(faults) else Severity.WARNING
         reasons = "; ".join(_MEANS[kind].format(size=fault.size, factor=fault.factor) for kind, fault in faults.items())
         return (
             Finding(
                 Symptom.POOR_INITIALISATION,
-                severity if span[2] else Severity.INFO,
+                severity if span[2] else over,
                 tuple(dict.fromkeys(layer for fault in faults.values() for layer in fault.where)),
                 self.optimizer,
                 *span,
@@ -168,3 +205,23 @@ class PoorInitialisation(AbstractDetector):
                 f"At the start, {reasons}.",
             ),
         )
+
+
+def _leaps(sizes: Sequence[float]) -> bool:
+    """Whether three layers or more are enough to tell: from each to the next the size grows, or shrinks, tenfold."""
+    steps = [math.log10(b / a) for a, b in pairwise(sizes)]
+    return len(steps) >= 2 and (min(steps) >= 1 or max(steps) <= -1)
+
+
+def _zero_layers(block: Block, step: int) -> frozenset[str]:
+    """Give the layers whose weights are all 0 before a sampled step."""
+    at = block.samples.steps == step
+    if not at.any():
+        return frozenset()
+    norms: dict[str, float] = {}
+    for layer, role, norm in zip(
+        block.layout.layers, block.layout.roles, block.samples.weight_norms[at][-1].tolist(), strict=True
+    ):
+        if role is not Role.BIAS:
+            norms[layer] = norms.get(layer, 0.0) + norm
+    return frozenset(layer for layer, norm in norms.items() if norm == 0)

@@ -9,7 +9,7 @@ from torch import Tensor
 from gradguard.detect.base import AbstractDetector, PerPlace, told
 from gradguard.detect.block import Block
 from gradguard.detect.finding import Finding, Severity
-from gradguard.detect.in_time import Profile
+from gradguard.detect.in_time import GateStatistics, Profile
 from gradguard.detect.state import saved
 from gradguard.detect.symptom import Symptom
 
@@ -18,6 +18,7 @@ ALWAYS = 0.99  # share of the steps at which a unit's gate has to be saturated
 _MEANS = {
     "forget gate shut": "the cells keep nothing from one step to the next",
     "forget gate stuck open": "the cells only add up, and have grown until their tanh is saturated",
+    "nothing gets in": "over a whole sequence the cells take in less than a tenth of one step's news",
     "output gate shut": "what the cells hold does not get out, and no gradient gets in",
     "all gates saturated": "they sit at one end or the other, as the input says, and hardly any gradient passes them",
 }
@@ -43,13 +44,15 @@ class SaturatedGates(AbstractDetector):
     - the forget gate (the gate that keeps the state: torch's z in a GRU) is shut;
     - it is open, and as large a share of all cell states is saturated under its tanh: an open forget gate alone is
       how long memories are made, by ``init.chrono_`` among others;
-    - the output gate is shut.
+    - the output gate is shut;
+    - nothing gets in: the mean of the input gate (of 1 less the gate that keeps the state, where that is all there is)
+      times the steps of the sequence is less than a tenth, wherever it saturates.
 
     Or of all gates with a sigmoid, two at least, ``all_gates`` of the values or more are saturated, at whichever end:
     inputs or weights are too large. Long memories, by ``init.chrono_`` among others, leave the output gate alone.
 
-    What it can't see: single dead units among many that live; input gates that are shut, and the update gate of a GRU
-    that is always open: ``init.chrono_`` makes both; gates of cells of your own.
+    What it can't see: single dead units among many that live; input gates that are nearly shut, which ``init.chrono_``
+    makes; gates of cells of your own.
 
     Args:
         units: share of the units, in (0, 1].
@@ -85,6 +88,7 @@ class SaturatedGates(AbstractDetector):
             found.append(("forget gate shut", keep, _share(keep.shut)))
             open_ = _share(keep.open) if profile.saturated_cells >= self.units else 0.0
             found.append(("forget gate stuck open", keep, open_))
+            found.append(("nothing gets in", keep, _share_shut_out(gates.get("i"), keep, profile.length)))
         if out is not None:
             found.append(("output gate shut", out, _share(out.shut)))
         stuck = [
@@ -123,3 +127,9 @@ class SaturatedGates(AbstractDetector):
 def _share(steps_H: Tensor) -> float:
     """Share of the units that are saturated nearly always."""
     return float((steps_H >= ALWAYS).double().mean())
+
+
+def _share_shut_out(taking: GateStatistics | None, keep: GateStatistics, length: float) -> float:
+    """Share of the units that take in next to nothing over a sequence."""
+    taken = taking.mean if taking is not None else 1 - keep.mean
+    return float((taken * length < 0.1).double().mean())

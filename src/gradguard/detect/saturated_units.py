@@ -10,6 +10,8 @@ from gradguard.detect.activations import Units
 from gradguard.detect.symptom import Symptom
 from gradguard.detect.units import AbstractUnitsDetector, Useless
 
+FLAT = 0.75  # of a layer's entries, without a slope; below a third in layers that learn
+
 
 @final
 class SaturatedUnits(AbstractUnitsDetector):
@@ -17,10 +19,11 @@ class SaturatedUnits(AbstractUnitsDetector):
 
     Rule and arguments are those of :class:`AbstractUnitsDetector`; a unit does nothing where the slope of its
     activation is less than a tenth of the largest at 95 % of the entries of a batch: beyond 0.974 or below 0.026 of a
-    sigmoid, beyond 0.949 of a tanh. Gates of recurrent modules have a detector of their own.
+    sigmoid, beyond 0.949 of a tanh. A layer is sick as well where that holds for ``FLAT`` of the entries of all its
+    units together, at either end as the input says. Gates of recurrent modules have a detector of their own.
 
     What it can't see: sigmoids at the output, which are meant to saturate; activations inside a fused or compiled
-    module.
+    module. A code that is meant to become binary is told like others.
 
     Source: SageMaker Debugger and DeepDiagnosis, whose limits for what goes in (9.5 and 5) are absolute, and whose
     share of a layer is 50 %.
@@ -33,9 +36,18 @@ class SaturatedUnits(AbstractUnitsDetector):
         """Say which were at an end."""
         return units.saturated
 
+    def is_flat(self, units: Units) -> bool:
+        """Whether most of its entries are at an end."""
+        return units.is_bounded and units.active <= 1 - FLAT
+
     def explain(self, worst: Useless, layers: int) -> str:
         """Say how many, and what follows."""
         where = "a layer" if layers == 1 else f"the worst of {layers} layers"
+        if worst.useless < self.share * worst.units:
+            return (
+                f"{1 - worst.active:.0%} of what the units of {where} give sits at an end of their {worst.activation}: "
+                "less than a tenth of the gradient passes there."
+            )
         return (
             f"{worst.useless} of {worst.units} units of {where} sit at an end of their {worst.activation} for nearly "
             "every input: less than a tenth of the gradient passes, and they hardly tell inputs apart."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from itertools import pairwise
 from statistics import fmean
 from typing import final
 
@@ -14,6 +15,7 @@ from gradguard.detect.recent_loss import RecentLoss
 from gradguard.detect.symptom import Symptom
 
 EVERY = 50  # losses between two looks
+LOOKS = 4  # over which a loss falls steadily
 
 
 @final
@@ -21,9 +23,11 @@ class SlowConvergence(AbstractLossDetector):
     """The loss has hardly fallen since the start, and the steps are so small that it can't.
 
     Rule, after each 50 losses: the median of the last hundred is not below 90 % of the first ten (by less than a tenth
-    of their size), and a step moves the weights by less than ``ratio`` of their norm on average since the start; by
-    more than 1e-8, below which ``UpdateTooSmall`` speaks, and the last 50 by no more than half as much again as the 50
-    before: a learning rate that is being warmed up is no fault. Raised at ``patience`` looks on end.
+    of their size), and a step moves the weights by less than ``ratio`` of their norm on average since the start. Or the
+    loss creeps: it is not below 70 %, fell at each of the last four looks, no more slowly than before, and a step moves
+    the weights by less than two and a half times ``ratio``. By more than 1e-8 in both cases, below which
+    ``UpdateTooSmall`` speaks, and the last 50 by no more than half as much again as the 50 before: a learning rate that
+    is being warmed up is no fault. Raised at ``patience`` looks on end.
 
     Where several optimizers are watched, whose losses say less, the limit is a quarter of ``ratio``.
 
@@ -52,6 +56,7 @@ class SlowConvergence(AbstractLossDetector):
         self.persistence = Persistence(patience, share=1.0)
         self.distance, self.known = 0.0, 0  # sum of the updates, and of how many
         self.lately: deque[float] = deque(maxlen=2 * EVERY)
+        self.levels: deque[float] = deque(maxlen=LOOKS + 1)
         self.evidence: tuple[float, float, float] = (math.nan, math.nan, math.nan)
 
     def see(self, step: int, loss: float, moved: float) -> None:
@@ -64,11 +69,20 @@ class SlowConvergence(AbstractLossDetector):
             return
         start, level = self.recent.start, self.recent.level
         average = self.distance / self.known if self.known else math.nan
-        ratio, rests = self.ratio if self.alone else self.ratio / 4, not level < start - self.fall * abs(start)
-        holds = 1e-8 < average < ratio and rests and not self._is_warming_up()
+        ratio = self.ratio if self.alone else self.ratio / 4
+        self.levels.append(level)
+        fallen = (start - level) / abs(start) if start else math.nan
+        rests = average < ratio and not fallen > self.fall
+        creeps = average < 2.5 * ratio and not fallen > 3 * self.fall and self._falls_steadily()
+        holds = average > 1e-8 and (rests or creeps) and not self._is_warming_up()
         self.persistence.observe(step, holds)
         if holds:
             self.evidence = (start, level, average)
+
+    def _falls_steadily(self) -> bool:
+        """Whether it was lower at each of the last looks, by as much as before: there is more to be learnt."""
+        falls = [a - b for a, b in pairwise(self.levels)]
+        return len(falls) == LOOKS and min(falls) > 0 and falls[-1] > 0.5 * max(falls)
 
     def _is_warming_up(self) -> bool:
         moved = list(self.lately)

@@ -28,6 +28,7 @@ class Useless(NamedTuple):
     units: int
     useless: int
     entries: int
+    active: float
 
 
 @saved
@@ -76,9 +77,17 @@ class AbstractUnitsDetector(AbstractDetector):
     def useless(self, units: Units) -> Tensor:
         """Say which units of a layer did nothing in a sample, bool [U]."""
 
+    def is_flat(self, units: Units) -> bool:
+        """Whether a layer is sick whichever of its units did nothing, since hardly any entry has a slope."""
+        return False
+
     @abstractmethod
     def explain(self, worst: Useless, layers: int) -> str:
         """Say what that means."""
+
+    def severity(self, place: str, worst: Useless) -> Severity:
+        """Say how bad it is, as long as it lasts, of a layer."""
+        return Severity.CRITICAL if worst.useless == worst.units else Severity.WARNING
 
     def observe(self, block: Block) -> None:
         """Take in the sampled steps among the next ones."""
@@ -86,11 +95,12 @@ class AbstractUnitsDetector(AbstractDetector):
         for sample in block.activations:
             here = {_place(units): units for units in sample.units}
             for place, units in here.items():
-                self._look(sample.step, place, units)
+                self.look(sample.step, place, units)
             for place in self.seen.keys() - here.keys():  # a layer that is no longer called is not sick
                 self.persistence.observe(place, sample.step, holds=False)
 
-    def _look(self, step: int, place: str, units: Units) -> None:
+    def look(self, step: int, place: str, units: Units) -> None:
+        """Take in a layer at a sampled step."""
         now = self.useless(units)
         before = self.seen.get(place)
         if before is None or len(before.entries) != len(now):
@@ -98,12 +108,13 @@ class AbstractUnitsDetector(AbstractDetector):
         seen = _Seen((before.entries + units.entries) * now, (before.samples + 1) * now)
         self.seen[place] = seen
         for_good = int(((seen.entries >= self.min_entries) & (seen.samples >= self.samples)).sum())
-        self.persistence.observe(place, step, for_good >= self.share * len(now))
-        if for_good >= self.share * len(now) and (
+        holds = for_good >= self.share * len(now) or self.is_flat(units)
+        self.persistence.observe(place, step, holds)
+        if holds and (
             place not in self.worst or for_good / len(now) >= self.worst[place].useless / self.worst[place].units
         ):
-            entries = int(seen.entries.max())
-            self.worst[place] = Useless(units.layer, units.activation, len(now), for_good, entries)
+            entries = max(int(seen.entries.max()), units.entries)
+            self.worst[place] = Useless(units.layer, units.activation, len(now), for_good, entries, units.active)
 
     def findings(self) -> tuple[Finding, ...]:
         """Say which layers, and how many of their units."""
@@ -116,8 +127,7 @@ class AbstractUnitsDetector(AbstractDetector):
             return ()
         chosen, span = told(spells)
         of = {place: self.worst[place] for place in chosen}
-        all_of_one = any(one.useless == one.units for one in of.values())
-        severity = Severity.CRITICAL if all_of_one else Severity.WARNING
+        severity = max((self.severity(place, one) for place, one in of.items()), key=lambda one: one.rank)
         worst = max(of.values(), key=lambda one: one.useless / one.units)
         counts = {one.layer or "(root)": f"{one.useless} of {one.units}" for one in of.values()}
         return (

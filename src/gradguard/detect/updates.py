@@ -12,6 +12,7 @@ import torch
 from gradguard.detect.base import AbstractDetector, PerParameter, Persistence, Spell
 from gradguard.detect.block import Block, Layout, Role
 from gradguard.detect.finding import Finding, Severity
+from gradguard.detect.first_moves import FirstMoves
 from gradguard.detect.state import saved
 from gradguard.detect.symptom import Symptom
 
@@ -34,6 +35,9 @@ class UpdateTooLarge(AbstractDetector):
     on small weights is as large in runs that train well, but does no harm there. A warning where it reaches ``ratio``
     at ``patience`` samples on end that span ``min_steps`` steps after ``warmup``. About 1e-3 is usual. Weights that
     were zero at the first sample are left out of the first two limits: whatever grows from nothing doubles.
+
+    A warning as well where all of the first 50 steps, and not the sampled ones alone, moved the weights too far on
+    average: see :class:`FirstMoves`.
 
     What it can't see: what happens between samples; a single layer that moves too fast among many that do not.
 
@@ -66,6 +70,7 @@ class UpdateTooLarge(AbstractDetector):
         self.breaks = Persistence(2, share=1.0)
         self.at_first, self.first_by_weight = 0.0, dict[str, float]()  # the ratios of step 1
         self.losses: tuple[float, ...] = ()  # the first eleven
+        self.first_moves = FirstMoves()
         self.alone = True
         self.zero_at_first: frozenset[str] | None = None
         self.optimizer = ""
@@ -76,6 +81,7 @@ class UpdateTooLarge(AbstractDetector):
         """Take in the sampled steps among the next ones."""
         layout, samples = block.layout, block.samples
         self.optimizer, self.alone = layout.optimizer, block.alone
+        self.first_moves.observe(block)
         if len(self.losses) <= AFTER:
             losses = block.losses[block.has_loss & ~block.overflow & block.losses.isfinite()].tolist()
             self.losses = (*self.losses, *losses)[: AFTER + 1]
@@ -116,11 +122,12 @@ class UpdateTooLarge(AbstractDetector):
         if lasting is not None and lasting.last_step - lasting.first_step < self.min_steps:
             lasting = None
         first = Spell(1, 1, active=False) if self._was_overwritten() else None
-        spells = [spell for spell in (first, self.breaks.spell, lasting) if spell is not None]
+        moves = Spell(1, self.first_moves.last_step, active=False) if self.first_moves.are_too_large else None
+        spells = [spell for spell in (first, moves, self.breaks.spell, lasting) if spell is not None]
         if not spells:
             return ()
-        is_first = first is not None and self.at_first > self.largest
-        largest = self.at_first if is_first else self.largest
+        is_first = (first is not None or moves is not None) and self.at_first > self.largest
+        largest = max(self.at_first if is_first else self.largest, self.first_moves.average if moves else 0.0)
         ordered = sorted((self.first_by_weight if is_first else self.largest_by_weight).items(), key=lambda i: -i[1])
         finding = Finding(
             Symptom.UPDATE_TOO_LARGE,

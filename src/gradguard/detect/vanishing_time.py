@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import final
 
 from gradguard.detect.finding import Severity
@@ -13,6 +14,8 @@ from gradguard.detect.time import AbstractTimeDetector, Evidence, evidence_of
 from gradguard.functional.decay import LEFT
 
 RECENT = 8  # samples over which a profile is seen to open
+MANY = 24  # samples, at half of which a horizon was short
+BARREN = 200  # steps in which something would have been learnt
 
 
 @final
@@ -26,19 +29,24 @@ class VanishingTime(AbstractTimeDetector):
     half of what it was at steps 100 to 200) and does not fall (the last third of the run is less than 5 % below both
     thirds before it), after ``min_steps`` steps; and the profile does not open: it does where, over the last 8 samples,
     what is left in the middle of the sequence has risen in rank order (Spearman's 0.7) and at least threefold, as in an
-    LSTM that will solve its task. Then a warning; info where no loss is recorded, since nobody can say.
+    LSTM that will solve its task; and fast enough to be there soon, where the loss has not moved at all. Then a
+    warning; info where no loss is recorded, since nobody can say.
 
     It does not reach where the user says how far back the task goes (``ThroughTime(lag=...)``) and, in every layer of
     the module, less than 1 % of the largest gradient up to there is left, or the sequences are shorter. Otherwise,
     where the horizon of every layer is below ``share`` of the sequence and the loss touches the module at the ends of
-    the sequences alone: with a loss at every step, what is near may be all there is to learn.
+    the sequences alone: with a loss at every step, what is near may be all there is to learn. Below ``barren`` of the
+    sequence, at half of all samples and of the last 8, where the loss has not moved from where it began (by less than
+    5 %) in 200 steps or more: then what is near is not what is needed.
 
     What it can't see: a task that needs no more than the horizon, and whose loss has come to rest on noise, looks the
     same. A loss that fell by much because the mean of its target was far off. Memory that goes round the layer, such as
-    attention. Without a lag, sequences of fewer than a hundred steps, a tenth of which most cells keep.
+    attention. Without a lag, sequences of fewer than a hundred steps, a tenth of which most cells keep, as soon as
+    anything is learnt.
 
     Args:
         share: of the sequence's length, below which a horizon is short, in (0, 1).
+        barren: the same where nothing is learnt, in [share, 1).
         min_steps: with a loss, before the loss is judged; twice the length of the sequences where that is less, and at
             least 100.
         patience: samples on end, >= 1.
@@ -50,33 +58,62 @@ class VanishingTime(AbstractTimeDetector):
 
     symptom = Symptom.VANISHING_TIME
 
-    def __init__(self, share: float = 0.1, *, min_steps: int = 300, patience: int = 3, min_length: int = 20) -> None:
+    def __init__(
+        self,
+        share: float = 0.1,
+        *,
+        barren: float = 0.5,
+        min_steps: int = 300,
+        patience: int = 3,
+        min_length: int = 20,
+    ) -> None:
         super().__init__(patience=patience, min_length=min_length)
-        if not 0 < share < 1 or min_steps < 0:
-            raise ValueError(f"VanishingTime needs 0 < share < 1 and min_steps >= 0, got {share=}, {min_steps=}.")
-        self.share, self.min_steps = share, min_steps
+        if not 0 < share <= barren < 1 or min_steps < 0:
+            raise ValueError(
+                f"VanishingTime needs 0 < share <= barren < 1 and min_steps >= 0, got {share=}, {barren=}, "
+                f"{min_steps=}."
+            )
+        self.share, self.barren, self.min_steps = share, barren, min_steps
         self.middles: dict[str, tuple[float, ...]] = {}
+        self.shares: dict[str, tuple[float, ...]] = {}  # of the length, that the horizon was
 
     def judge(self, module: str, profiles: Sequence[Profile], lag: int | None) -> Evidence | None:
         """See the head of this class."""
         longest = max(profiles, key=lambda p: p.share)
         middle = max(p.left_at(int(p.length) // 2) for p in profiles)
         self.middles[module] = (*self.middles.get(module, ()), middle)[-RECENT:]
+        self.shares[module] = (*self.shares.get(module, ()), longest.share)[-MANY:]
         course, left = self.course, math.nan
         if lag is not None:
             there = [share for p in profiles if not math.isnan(share := p.left_at(lag))]
             left = max(there, default=0.0)  # sequences, or windows of them, that are shorter: nothing gets there
             reaches = left >= LEFT
         else:
-            reaches = longest.share >= self.share or not all(p.is_at_end for p in profiles)
+            is_short = longest.share < self.share or self._learns_nothing(module)
+            reaches = not is_short or not all(p.is_at_end for p in profiles)
         is_on = (spell := self.persistence.spell(module)) is not None and spell.active
-        opening = not is_on and opens(self.middles[module])
+        middles = self.middles[module]
+        opening = not is_on and opens(middles) and (self._gets_there(middles) or not self._stays())
         enough = min(self.min_steps, max(100, 2 * longest.length))
         is_judged = not course.steps or course.steps >= enough
         if reaches or not is_judged or (course.steps and (course.has_learnt or course.falls or opening)):
             return None
         severity = Severity.WARNING if course.steps else Severity.INFO
         return evidence_of(longest, [p.layer for p in profiles], severity, lag, left, course)
+
+    def _stays(self) -> bool:
+        """Whether the loss is where it began, after steps in which something would have been learnt."""
+        course = self.course
+        return course.steps >= BARREN and course.level > 0.95 * course.start and course.stays
+
+    def _gets_there(self, middles: Sequence[float]) -> bool:
+        """Whether enough will be left far back in twice as many samples again, at the pace of the last ones."""
+        return middles[-1] ** 3 >= LEFT * middles[0] ** 2
+
+    def _learns_nothing(self, module: str) -> bool:
+        """Whether the loss stays, and the gradient has reached no farther most of the time."""
+        shares = self.shares[module]
+        return self._stays() and max(median(shares), median(shares[-RECENT:])) < self.barren
 
     def explain(self, evidence: Evidence) -> tuple[Mapping[str, object], str]:
         """Give the numbers, and the sentences."""

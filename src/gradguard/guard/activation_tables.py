@@ -14,8 +14,6 @@ from torch import Tensor
 from gradguard.detect import Activations, Units
 from gradguard.record import Points, rows
 
-BOUNDED = frozenset({"sigmoid", "tanh", "hardtanh", "hardsigmoid"})  # whose units saturate; others' fall silent
-
 
 def activation_table(sample: Activations) -> tuple[str, tuple[str, ...], Points]:
     """Give the table of a sampled step: group, columns, points."""
@@ -43,7 +41,7 @@ def scalars_of(sample: Activations) -> dict[str, float]:
         layer = one.layer or "_root_"
         found |= {f"{layer}/rms": one.rms, f"{layer}/grad_rms": one.grad_rms}
     for layer, of in _places(sample):
-        name = "saturated" if of.activation in BOUNDED else "silent"
+        name = "saturated" if of.is_bounded else "silent"
         found[f"{layer}/{name}"] = _share(getattr(of, name))
     return {f"activation/{name}": value for name, value in found.items() if not math.isnan(value)}
 

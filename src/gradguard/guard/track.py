@@ -84,7 +84,7 @@ class Track:
         """Listen to what the model does for the step to come, if that is a sampled one."""
         self.layers.prepare(is_sampled(self.step + 1, self.every))
         if self.in_time is not None:
-            self.in_time.prepare(is_sampled(self.step + 1, self.in_time.settings.every_n_steps))
+            self.in_time.prepare(self.in_time.settings.is_due(self.step + 1))
 
     def refresh(self) -> None:
         """Notice parameters that were added, removed, replaced or unfrozen since the last step."""

@@ -1,7 +1,7 @@
 """Listening to the layers of a model for one step: how large their outputs are, and which units do nothing.
 
 Every number is made on the device, when a layer is called or a gradient comes to its output. Nothing is held, neither a
-tensor of the model nor its graph, and nothing is changed.
+tensor of the model nor its graph, but for a copy of some entries of the last output; and nothing is changed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gradguard.functional import tensors_in
 from gradguard.probe.fast_path import FastPaths
 from gradguard.probe.hearing import Hook
 from gradguard.probe.layers import axis_of, is_embedding, is_norm
-from gradguard.probe.seen import Seen, SignalSum, UnitSum, is_plain, packed
+from gradguard.probe.seen import Kept, Seen, SignalSum, UnitSum, is_plain, packed
 from gradguard.probe.slopes import saved
 from gradguard.probe.trail import Found, Trail
 
@@ -50,6 +50,7 @@ class ActivationWatch:
 
     def _begin(self) -> None:
         self.trail, self.is_interrupted = Trail(), False
+        self._kept: Kept | None = None
         self.signals: dict[str, SignalSum] = {}
         self.units: dict[tuple[str, str, int], UnitSum] = {}
         self.order: dict[str, int] = {}
@@ -82,6 +83,8 @@ class ActivationWatch:
     def _close(self) -> None:
         for signal in self.signals.values():
             signal.is_over = True
+        if self._kept is not None:
+            self._kept.drop()
         self._begin()
 
     def interrupt(self) -> None:
@@ -159,7 +162,10 @@ class ActivationWatch:
             signal = self.signals.setdefault(name, SignalSum(embeds=is_embedding(layer)))
             signal.add(outputs[0], axis_of(layer, outputs[0]))
             if outputs[0].requires_grad:
-                signal.heed(outputs[0], partial(self.safely, layer=name))
+                if self._kept is not None:
+                    self._kept.drop()
+                self._kept = Kept(outputs[0], axis_of(layer, outputs[0]))
+                signal.heed(outputs[0], self._kept, partial(self.safely, layer=name))
                 if self.edges is not None:
                     self.edges.append(torch.autograd.graph.get_gradient_edge(outputs[0]))
 

@@ -15,8 +15,9 @@ class ThroughTime:
     """What ``Guard(..., through_time=...)`` looks at, and how often; ``through_time=True`` is ``ThroughTime()``.
 
     Args:
-        every_n_steps: optimizer steps between two looks, >= 1; the first steps are looked at more often (1 to 4, 8, 16
-            and so on). A look takes half to two times as long as the recurrent layers' own forward and
+        every_n_steps: optimizer steps between two looks, >= 1. In the beginning there are more, so that a short run is
+            judged, too: at 1 to 4, 8, 16, 32 and 64, then (80, 96, 112, 128, 160 and so on) no farther apart than a
+            quarter of the steps so far. A look takes half to two times as long as the recurrent layers' own forward and
             backward pass, and longer where an ``nn.LSTM`` is tiny.
         lag: how many steps back the task reaches, >= 1, where that is known: it decides whether a gradient that fades
             is a fault.
@@ -41,6 +42,13 @@ class ThroughTime:
             whole_number("ThroughTime", "lag", self.lag)
         if isinstance(self.modules, str):
             raise TypeError(f"ThroughTime needs modules to be a list of names, got {self.modules!r}.")
+
+    def is_due(self, step: int) -> bool:
+        """Say whether a step is looked at."""
+        quarter = 1 << max(step.bit_length() - 3, 0)  # of the largest power of two up to it
+        return is_sampled(step, self.every_n_steps) or (
+            step > 64 and quarter < self.every_n_steps and step % quarter == 0
+        )
 
 
 def is_sampled(step: int, every: int) -> bool:

@@ -17,6 +17,7 @@ from gradguard.probe.slopes import Slope
 
 SAMPLE = 1 << 16  # entries of an output that are compared with one another: evenly spaced ones, of all units
 LEAST = 32  # entries of each unit among them, where there are as many
+_SCALED = ("grad", "pull")  # of the loss, and so by its scale
 SATURATED = 0.95  # share of its entries at which a saturated unit is flat
 
 
@@ -40,13 +41,14 @@ class SignalSum:
         if some.shape[axis] > 1:
             parts["distinct"] = wide - wide.mean(axis, keepdim=True)
         if some.numel() > some.shape[axis]:
-            parts["varied"] = wide - wide.mean([i for i in range(some.ndim) if i != axis], keepdim=True)
+            varied = wide - wide.mean([i for i in range(some.ndim) if i != axis], keepdim=True)
+            parts["varied"], parts["apart"] = varied, varied - varied.mean(axis, keepdim=True)
         norms = dict(zip(parts, _norms(list(parts.values())), strict=True))
         for name, norm in ({"compared": norms["output"]} | norms).items():
             self._join(name, norm)
 
-    def heed(self, output: Tensor, safely: Callable[..., Any]) -> None:
-        """Add the gradients that will come to this call, by way of ``safely``."""
+    def heed(self, output: Tensor, kept: Kept, safely: Callable[..., Any]) -> None:
+        """Add the gradients that will come to this call, by way of ``safely``; and what of its output is kept."""
         is_first = True
 
         def arrived(grad: Any) -> None:
@@ -54,18 +56,42 @@ class SignalSum:
             # Of a gradient penalty, what is taken for its own derivative is not the loss's.
             if self.is_over or torch.is_grad_enabled() or not is_plain(grad):
                 return
-            safely(self._join_gradient, grad.detach(), is_first)
+            safely(self._join_gradient, grad.detach(), kept, is_first)
             is_first = False
 
         output.register_hook(arrived)
 
-    def _join_gradient(self, grad: Tensor, is_first: bool) -> None:
+    def _join_gradient(self, grad: Tensor, kept: Kept, is_first: bool) -> None:
         self._join("grad", *_norms([grad]))
         self.grad_count += grad.numel() if is_first else 0
+        if (pull := kept.pull(grad)) is not None:
+            before = self.norms.get("pull")
+            self.norms["pull"] = pull if before is None else before + pull
 
     def _join(self, name: str, norm: Tensor) -> None:
         before = self.norms.get(name)
         self.norms[name] = norm if before is None else torch.hypot(before, norm)
+
+
+@final
+class Kept:
+    """Some of a layer's output, kept until the next layer is called: so at last of the one that was called last."""
+
+    def __init__(self, output: Tensor, axis: int) -> None:
+        self.axis = axis
+        self.values: Tensor | None = _some(output.detach(), axis).clone()
+
+    def drop(self) -> None:
+        """Let go of it."""
+        self.values = None
+
+    def pull(self, grad: Tensor) -> Tensor | None:
+        """Give the product of the output and the gradient by it, summed up over all of its entries."""
+        some = _some(grad, self.axis)
+        if self.values is None or some.shape != self.values.shape:
+            return None
+        dtype = torch.float64 if some.dtype is torch.float64 else torch.float32
+        return (some.to(dtype) * self.values.to(dtype)).sum() * (grad.numel() / some.numel())
 
 
 @final
@@ -118,8 +144,9 @@ class Seen(NamedTuple):
             norms |= dict(zip(keys, values.tolist(), strict=True))
         signals = []
         for layer, one in self.signals.items():
-            output, grad, distinct, varied, compared = (
-                norms.get((layer, name), math.nan) for name in ("output", "grad", "distinct", "varied", "compared")
+            output, grad, distinct, varied, apart, compared, pull = (
+                norms.get((layer, name), math.nan)
+                for name in ("output", "grad", "distinct", "varied", "apart", "compared", "pull")
             )
             signals.append(
                 Signal(
@@ -128,6 +155,8 @@ class Seen(NamedTuple):
                     grad / math.sqrt(one.grad_count) if one.grad_count else math.nan,
                     distinct / compared if compared else math.nan,
                     varied / compared if compared else math.nan,
+                    apart / varied if varied else math.nan,
+                    pull,
                     embeds=one.embeds,
                 )
             )
@@ -144,7 +173,7 @@ def packed(signals: Mapping[str, SignalSum], units: Sequence[tuple[str, UnitSum]
     groups: dict[tuple[torch.device, torch.dtype, bool], list[tuple[str, str]]] = {}
     for layer, one in signals.items():
         for name, norm in one.norms.items():
-            groups.setdefault((norm.device, norm.dtype, name == "grad"), []).append((layer, name))
+            groups.setdefault((norm.device, norm.dtype, name in _SCALED), []).append((layer, name))
     found = []
     for (device, _, is_grad), keys in groups.items():
         norms = torch.stack([signals[layer].norms[name] for layer, name in keys])
