@@ -41,7 +41,7 @@ def _real(form: str) -> Tensor:
     return 1.5 * torch.stack([angle.cos(), angle.sin()], 1) + 0.1 * torch.randn(2000, 2, generator=g)
 
 
-def _distance(a: Tensor, b: Tensor) -> float:
+def distance(a: Tensor, b: Tensor) -> float:
     """Energy distance: Székely & Rizzo, Energy statistics, 2013."""
     return float(2 * torch.cdist(a, b).mean() - torch.cdist(a, a).mean() - torch.cdist(b, b).mean())
 
@@ -146,7 +146,7 @@ def _gan(
         fake = forge(latent)
         if not fake.isfinite().all():
             return 0.0
-        return max(0.0, 1 - _distance(fake, real) / _distance(real.mean(0, keepdim=True), real))
+        return max(0.0, 1 - distance(fake, real) / distance(real.mean(0, keepdim=True), real))
 
     return Loop(
         {"generator": forge, "discriminator": judge},

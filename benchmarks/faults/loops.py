@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
+from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
 from benchmarks.faults.data import Split
 from benchmarks.faults.program import Loop, Record
@@ -19,6 +19,8 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "adam": Adam,
     "adamw": AdamW,
     "rmsprop": RMSprop,
+    "adagrad": Adagrad,
+    "nesterov": lambda params, lr: SGD(params, lr=lr, momentum=0.9, nesterov=True),
 }
 
 

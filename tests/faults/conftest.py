@@ -31,10 +31,9 @@ def deep(lr: float) -> Loop:
 @pytest.fixture
 def programs(monkeypatch: pytest.MonkeyPatch) -> dict[str, Program]:
     found = {
-        "tiny-lively": Program("tiny-lively", partial(lively), (1e-2,), steps=120),
+        "tiny-lively": Program("tiny-lively", partial(lively), (1e-2,), steps=120, family="tiny"),
         "tiny-deep": Program("tiny-deep", partial(deep), (1e-2,), Symptom.VANISHING_DEPTH, "tiny-lively", steps=120),
     }
     for module in ("benchmarks.faults.corpus", "benchmarks.faults.recording", "benchmarks.diagnosis"):
         monkeypatch.setattr(f"{module}.corpus", lambda: found)
-    monkeypatch.setattr("benchmarks.diagnosis.families", lambda: dict.fromkeys(found, "tiny"))
     return found

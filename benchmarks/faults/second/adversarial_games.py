@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.optim import Adam, Optimizer
 
-from benchmarks.faults.adversarial import BCE, Game, _distance
+from benchmarks.faults.adversarial import BCE, Game, distance
 from benchmarks.faults.data import digits
 from benchmarks.faults.program import Loop, Record
 
@@ -207,7 +207,7 @@ def duel(
         if not fake.isfinite().all():
             return 0.0
         truth, found = (torch.cat([part.flatten(1), 2 * c], 1) for part in (x, fake))
-        return max(0.0, 1 - _distance(found, truth) / _distance(truth.mean(0, keepdim=True), truth))
+        return max(0.0, 1 - distance(found, truth) / distance(truth.mean(0, keepdim=True), truth))
 
     return Loop(
         {"generator": forge, "discriminator": judge},

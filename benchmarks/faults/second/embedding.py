@@ -9,9 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim import SGD, Adagrad
 
-from benchmarks.faults import loops
 from benchmarks.faults.data import Split
 from benchmarks.faults.loops import supervised
 from benchmarks.faults.planting import cosine
@@ -43,9 +41,6 @@ from benchmarks.faults.second.embedding_models import (
     SkipGram,
 )
 from gradguard.detect import Symptom
-
-loops.OPTIMIZERS.setdefault("adagrad", Adagrad)
-loops.OPTIMIZERS.setdefault("heavy", lambda params, lr: SGD(params, lr=lr, momentum=0.9, nesterov=True))
 
 
 def learn(
@@ -145,8 +140,8 @@ _sales = partial(learn, Sales, visits, optimizer="adamw", loss=logarithmic)
 _clicks = partial(learn, Machine, clicks, optimizer="adagrad", batch=128)
 _places = partial(learn, Placed, places, batch=32)
 _metric = partial(learn, Metric, likings, loss=partial(F.multi_margin_loss, margin=0.5))
-_ranking = partial(learn, Ranking, preferences, optimizer="heavy", batch=100)
-_looked_up = partial(learn, partial(Ranking, data=True), preferences, optimizer="heavy", batch=100)
+_ranking = partial(learn, Ranking, preferences, optimizer="nesterov", batch=100)
+_looked_up = partial(learn, partial(Ranking, data=True), preferences, optimizer="nesterov", batch=100)
 _linear = partial(learn, Linear, topics, optimizer="sgd", batch=256)
 _seasons = partial(learn, Seasons, seasons, optimizer="rmsprop")
 _years = partial(learn, Seasons, partial(seasons, scaled=False), optimizer="rmsprop")
