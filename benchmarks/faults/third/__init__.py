@@ -1,0 +1,1 @@
+"""Programs that were written once the rules had been tuned on the second ones, too, by people who had not read the rules."""

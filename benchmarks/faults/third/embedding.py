@@ -1,0 +1,7 @@
+"""..."""
+
+from __future__ import annotations
+
+from benchmarks.faults.program import Program
+
+PROGRAMS: tuple[Program, ...] = ()
