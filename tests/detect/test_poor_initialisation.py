@@ -60,6 +60,13 @@ def test_an_end_that_hardly_depends_on_the_input(varies: float, is_found: bool) 
     assert all("hardly depends on what goes in" in one.explanation for one in said)
 
 
+def test_what_is_nothing_but_rounding_does_not_see() -> None:
+    first, *_ = signals()
+    rest = [Signal(f"layer{i}", 1.0, 0.01, 0.9, 1e-6) for i in range(1, 6)]
+    for rms, is_found in ((1e-6, True), (1e-4, False)):
+        assert bool(start([first, *rest[:2], Signal("rounding", rms, 0.01, 0.9, 0.9), *rest[2:]])) is is_found
+
+
 def test_a_network_of_zeros_is_blind() -> None:
     (said,) = start([Signal("a", 0.0), Signal("b", 0.0), Signal("c", 0.0)])
     assert said.severity is Severity.CRITICAL

@@ -51,6 +51,16 @@ def test_a_layer_is_saturated_where_most_of_its_entries_are(active: float, activ
     assert all("76% of what the units of a layer give sits at an end of their tanh" in one.explanation for one in said)
 
 
+def test_a_network_that_has_learnt_may_be_sure() -> None:
+    of = units(saturated=0.2, activation="tanh", active=0.2)
+    losses = {step: 2.3 if step <= 10 else 0.4 for step in range(1, 201)}
+    for sick, is_found in ((SAMPLED, True), (SAMPLED[6:], False)):
+        samples = [sample(step, of if step in sick else units(activation="tanh")) for step in SAMPLED]
+        detector = SaturatedUnits(min_steps=0)
+        detector.observe(block(OF, noisy(200, OF), activations=samples, losses=losses))
+        assert bool(detector.findings()) is is_found
+
+
 def test_units_that_fire_now_and_then_are_sparse_and_not_dead() -> None:
     generator = torch.Generator().manual_seed(0)
     for rate, dead in ((0.01, False), (0.0, True)):  # of the entries of a batch of 64

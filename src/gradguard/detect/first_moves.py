@@ -20,8 +20,9 @@ class FirstMoves:
     """Whether the first 50 steps moved the weights too far, all in all.
 
     They did where they moved them by ``limit`` of their norm on average, each counted as 1 at most, and the loss shows
-    it: the median of the last ten is above half of the first one, or the highest is twice the first. Where there is no
-    loss, or one of several optimizers', from twice the limit.
+    it: three on end were 5 % above the first one on average, and the median of the last ten is above half of it; or
+    one is twice as high. Weights that grow from next to nothing move as far, and do no harm. Where there is no loss, or
+    one of several optimizers', from twice the limit.
     """
 
     def __init__(self, limit: float = 0.05) -> None:
@@ -58,7 +59,8 @@ class FirstMoves:
         if not self.alone or len(losses) < STEPS // 2:
             return self.average >= 2 * self.limit
         first, *after = losses
-        return min(losses) >= 0 and (median(after[-10:]) > 0.5 * first or max(after) > 2 * first)
+        rose = max(fmean(three) for three in zip(after, after[1:], after[2:], strict=False)) > 1.05 * first
+        return min(losses) >= 0 and ((rose and median(after[-10:]) > 0.5 * first) or max(after) > 2 * first)
 
     def state_dict(self) -> dict[str, Any]:
         """Give all of it but the limit."""

@@ -18,6 +18,7 @@ from gradguard.detect.state import saved
 from gradguard.detect.symptom import Symptom
 
 MOST = 0.75  # of the loss, that comes of the outputs' size
+NOISE = 1e-5  # of the largest output, that is nothing but rounding
 TOGETHER = 0.05  # share of what a layer's units do that they don't do together, where its units are alike
 _MEANS = {
     "alike": "all units of a layer give the same, get the same gradient and stay the same: each layer is one unit wide",
@@ -149,6 +150,8 @@ class PoorInitialisation(AbstractDetector):
         moving = [s for s in signals if s.rms > 0 and s.layer not in zero]
         moving = moving if 2 * len(moving) > len(signals) else signals
         last = moving[-max(3, -(-2 * len(moving) // 3)) :]
+        loudest = max((s.rms for s in last), default=0.0)
+        last = [s for s in last if not 0 < s.rms < NOISE * loudest]
         if len(signals) >= 2:
             varies = max(0.0 if s.rms == 0 else math.inf if math.isnan(s.varies) else s.varies for s in last)
             if varies < self.blind:

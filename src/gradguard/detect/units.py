@@ -6,6 +6,7 @@ Shape legend: U = units of a layer.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import deque
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from gradguard.detect.activations import Units
 from gradguard.detect.base import AbstractDetector, PerPlace, told
 from gradguard.detect.block import Block
 from gradguard.detect.finding import Finding, Severity
+from gradguard.detect.recent_loss import RecentLoss
 from gradguard.detect.state import saved
 from gradguard.detect.symptom import Symptom
 
@@ -72,6 +74,12 @@ class AbstractUnitsDetector(AbstractDetector):
         self.optimizer = ""
         self.seen: dict[str, _Seen] = {}
         self.worst: dict[str, Useless] = {}
+        self.loss = RecentLoss()
+
+    @property
+    def has_learnt(self) -> bool:
+        """Whether the loss is below a quarter of its start by now."""
+        return 0 < self.loss.level < 0.25 * self.loss.start
 
     @abstractmethod
     def useless(self, units: Units) -> Tensor:
@@ -92,12 +100,18 @@ class AbstractUnitsDetector(AbstractDetector):
     def observe(self, block: Block) -> None:
         """Take in the sampled steps among the next ones."""
         self.optimizer = block.layout.optimizer
+        counted = block.has_loss & ~block.overflow & block.losses.isfinite()
+        losses = deque(zip(block.steps[counted].tolist(), block.losses[counted].tolist(), strict=True))
         for sample in block.activations:
+            while losses and losses[0][0] <= sample.step:
+                self.loss.observe(losses.popleft()[1])
             here = {_place(units): units for units in sample.units}
             for place, units in here.items():
                 self.look(sample.step, place, units)
             for place in self.seen.keys() - here.keys():  # a layer that is no longer called is not sick
                 self.persistence.observe(place, sample.step, holds=False)
+        for _, loss in losses:
+            self.loss.observe(loss)
 
     def look(self, step: int, place: str, units: Units) -> None:
         """Take in a layer at a sampled step."""
