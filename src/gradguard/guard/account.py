@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 
 from gradguard.detect import Finding
 from gradguard.guard.journal import Journal
@@ -29,6 +30,28 @@ class AbstractAccount(ABC):
     def summary(self) -> str:
         """Tell the run so far: norms, updates, losses, findings, and what to try first. Host sync: one per device."""
         return summary(list(self._tracks), self.history, self._tracks.findings())
+
+    def report(self, path: str | Path) -> Path:
+        """Write the run so far as one page that opens offline: verdict, charts, findings, and what to try first.
+
+        ``gradguard report FOLDER`` does the same from a run record, and compares two.
+
+        Args:
+            path: the file, such as ``report.html``; the folders above it are made.
+
+        Returns:
+            Its path.
+
+        Raises:
+            OSError: it can't be written.
+
+        Host sync: one per device. Mutates: nothing.
+        """
+        from gradguard.report import write_page  # a template is loaded for nobody who asks for none
+
+        self._tracks.flush(together=False)
+        name = ", ".join(sorted({type(model).__name__ for track in self._tracks for model in track.models.values()}))
+        return write_page([self._journal.so_far()], path, [name])
 
     @property
     def history(self) -> History:

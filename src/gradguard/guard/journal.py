@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias, final
 
 import torch
 
 from gradguard.detect import Block, Clips, Finding, Layout
+from gradguard.detect.order import in_order
 from gradguard.guard.activation_tables import activation_table
 from gradguard.guard.time_tables import time_tables
 from gradguard.record import (
     Event,
     History,
+    Manifest,
     Points,
+    Run,
     RunWriter,
     check_folder,
     event_from_plain,
     event_to_plain,
     finding_from_plain,
     finding_to_plain,
+    grad_norm_key,
     layout_from_plain,
     layout_to_plain,
+    now,
     rows,
+    versions,
 )
 
-RESERVED = frozenset({"total", "clipped", "mean", "max"})  # names under grad_norm/ that are not parameters
 EVENTS = 1000  # most events that are kept
 _Table: TypeAlias = tuple[str, tuple[str, ...], Points]  # group, columns, points
 
@@ -70,6 +76,7 @@ class Journal:
         self.findings: dict[str, list[Finding]] = {}
         self.listeners: list[Callable[[Flush], None]] = []
         self.run, self.folder, self.device = uuid.uuid4().hex, folder, device
+        self.created, self.status = now(), "running"
         self.kinds: dict[str, set[tuple[str, str, bool]]] = {}  # what was found at each optimizer's last flush
         self.writer: RunWriter | None = None
         self.opened = folder is None
@@ -123,8 +130,15 @@ class Journal:
             about = [(event.finding.optimizer, event.finding.symptom) for event in self.events]
             del self.events[next((i for i, key in enumerate(about) if key in about[i + 1 :]), 0)]
 
+    def so_far(self) -> Run:
+        """Give the run as a record of it would be read."""
+        manifest = Manifest(self.run, (), self.status, self.created, now(), versions(), self.device)
+        found = in_order(chain(*self.findings.values()))
+        return Run(manifest, dict(self.layouts), self.history, tuple(self.events), tuple(found), ())
+
     def close(self, status: str) -> None:
         """End the record."""
+        self.status = status
         if self.writer is not None:
             self.writer.close(status)
 
@@ -177,7 +191,7 @@ def _movement_tables(block: Block) -> list[_Table]:
 def tables_of(block: Block) -> list[_Table]:
     """Give the block's numbers as the history keeps them: group, columns, points."""
     names = block.layout.names
-    keys = tuple(f"param.{name}" if name in RESERVED else name for name in names)
+    keys = tuple(map(grad_norm_key, names))
     kept = ~block.overflow  # an overflow has no gradient to show
     steps, sampled = block.steps[kept], block.samples
     tables: list[_Table] = [
@@ -187,6 +201,9 @@ def tables_of(block: Block) -> list[_Table]:
         ("weight_norm", names, rows(sampled.steps, sampled.weight_norms.float())),
         ("update_ratio", names, rows(sampled.steps, sampled.update_ratios.float())),
     ]
+    rates = sampled.learning_rates.nan_to_num(-1.0).amax(1) if len(sampled.steps) else sampled.learning_rates[:, 0]
+    if (rates >= 0).any():
+        tables.append(("learning_rate", ("",), rows(sampled.steps[rates >= 0], rates[rates >= 0, None])))
     if block.has_loss.any():
         tables.append(("loss", ("",), rows(block.steps[block.has_loss], block.losses[block.has_loss, None])))
     if block.skipped.any():

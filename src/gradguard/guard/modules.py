@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gradguard.detect import Block
-from gradguard.guard.journal import RESERVED
+from gradguard.record.keys import RESERVED
 
 
 class Sampled(NamedTuple):

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from gradguard.detect import Finding, Layout
 from gradguard.detect.order import in_order
+from gradguard.errors import RecordError
 from gradguard.record.event import Event
 from gradguard.record.history import History
 from gradguard.record.lines import content_of, points_of
-from gradguard.record.manifest import Manifest, read_manifest
+from gradguard.record.manifest import NAME, Manifest, read_manifest
 from gradguard.record.plain import event_from_plain, finding_from_plain, layout_from_plain
 
 if TYPE_CHECKING:
@@ -102,6 +103,24 @@ def read(path: str | Path, *, max_points: int = POINTS) -> Run:
     found = in_order(chain(*reading.findings.values()))
     events, problems = tuple(reading.events), tuple(reading.problems)
     return Run(manifest, reading.layouts, reading.history, events, tuple(found), problems)
+
+
+def find_record(path: str | Path) -> Path:
+    """Give the folder of the one record that a folder is or has in it, at any depth.
+
+    Raises:
+        RecordError: there is none, or more than one.
+    """
+    folder = Path(path)
+    if folder.is_file() or (folder / NAME).exists():
+        return folder
+    found = sorted(manifest.parent for manifest in folder.rglob(NAME))
+    if not found:
+        raise RecordError(f"There is no run record at {folder}, nor in a folder below it: it needs a {NAME}.")
+    if len(found) > 1:
+        some = ", ".join(map(str, found[:5])) + (" ..." if len(found) > 5 else "")
+        raise RecordError(f"There are {len(found)} run records below {folder}. Name one of them: {some}.")
+    return found[0]
 
 
 def _opened(folder: Path, files: ExitStack) -> tuple[Manifest, dict[str, BinaryIO | OSError]]:

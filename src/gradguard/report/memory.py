@@ -80,6 +80,11 @@ def memory_of(history: Mapping[str, Points], layer: str | None = None) -> Memory
     return Memory(str(group), steps, torch.tensor(lags, device="cpu"), shares_of(sizes), horizons, lengths)
 
 
+def layers_with_memory(history: Mapping[str, Points]) -> list[str]:
+    """Give the names of the layers that were looked at through time, as :func:`memory_of` takes them."""
+    return list(dict.fromkeys(str(group) for group in _groups(history)))
+
+
 def shares_of(sizes: Tensor) -> Tensor:
     """Divide sizes [..., L] by the largest of their row, float64.
 
@@ -105,12 +110,18 @@ class _Group(NamedTuple):
         return self.prefix + self.layer
 
 
-def _chosen(history: Mapping[str, Points], layer: str | None) -> tuple[_Group, dict[int, str]]:
-    """Give where a layer is, and its series by lag."""
+def _groups(history: Mapping[str, Points]) -> dict[_Group, dict[int, str]]:
+    """Give where each layer is, and its series by lag."""
     groups: dict[_Group, dict[int, str]] = {}
     for key in history:
         if (found := _SERIES.fullmatch(key)) is not None:
             groups.setdefault(_Group(found["prefix"] or "", found["layer"]), {})[int(found["lag"])] = key
+    return groups
+
+
+def _chosen(history: Mapping[str, Points], layer: str | None) -> tuple[_Group, dict[int, str]]:
+    """Give where a layer is, and its series by lag."""
+    groups = _groups(history)
     if not groups:
         raise ValueError(
             "What is left over time needs a history of a guard that looks into recurrent layers, and this one has no "

@@ -1,0 +1,98 @@
+"""The report: one page that says how a run went, and opens offline."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import gradguard
+from gradguard.errors import MissingPackageError
+from gradguard.record import Run, read, replace_file
+from gradguard.report.page_data import page_data
+
+SCRIPTS = ("page.js",)  # in the order in which they run
+# In a script element nothing may look like its end; and two characters end a line of JavaScript, though not of JSON.
+_ESCAPED = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
+
+
+def write_page(runs: Sequence[Run | str | Path], out: str | Path, names: Sequence[str] | None = None) -> Path:
+    """Write the page of a run, or of two to compare: before and after a remedy.
+
+    It is one file, in which everything is that it needs: it opens offline and asks nothing of the network. Its numbers
+    stand in it as JSON, in the element ``gradguard-data``.
+
+    Args:
+        runs: one or two: records (:func:`gradguard.record.read`) or their folders.
+        out: the file; the folders above it are made.
+        names: what to call them; the names of their folders by default.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        ValueError: no run, or more than two; other than one name for each.
+        RecordError: a folder holds no record, or one of a newer GradGuard.
+        MissingPackageError: jinja2 is not installed.
+        OSError: the file can't be written.
+
+    Host sync: none. Mutates: nothing.
+    """
+    if isinstance(runs, str | Path | Run) or not 1 <= len(runs) <= 2:
+        raise ValueError("write_page needs a list of one run or two, each a record or the folder of one.")
+    called = [_name_of(run, place) for place, run in enumerate(runs)] if names is None else list(names)
+    if len(called) != len(runs):
+        raise ValueError(f"write_page needs a name for each run, got {len(called)} for {len(runs)}.")
+    read_runs = [run if isinstance(run, Run) else read(run) for run in runs]
+    text = page_of(page_data(list(zip(called, read_runs, strict=True)), gradguard.__version__))
+    path = Path(out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, [text.encode()])
+    return path
+
+
+def page_of(data: dict[str, Any]) -> str:
+    """Give the page as text, of what :func:`page_data` gives.
+
+    Raises:
+        MissingPackageError: jinja2 is not installed.
+    """
+    try:
+        from jinja2 import Environment, StrictUndefined
+        from markupsafe import Markup
+    except ImportError as error:
+        raise MissingPackageError(
+            f"The report needs jinja2, which comes with torch and can't be imported ({error}): pip install jinja2."
+        ) from error
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    assets = resources.files("gradguard.report") / "assets"
+
+    def asset(name: str) -> Markup:
+        return Markup((assets / name).read_text(encoding="utf-8"))
+
+    return environment.from_string(str(asset("page.html.j2"))).render(
+        title=" and ".join(run["name"] for run in data["runs"]),
+        css=asset("page.css"),
+        echarts=asset("echarts.min.js"),
+        scripts=[asset(name) for name in SCRIPTS],
+        data=Markup(json_of(data)),
+    )
+
+
+def json_of(data: object) -> str:
+    r"""Write JSON that may stand in a script element.
+
+    >>> json_of("</script>")
+    '"\\u003c/script\\u003e"'
+    """
+    return json.dumps(data, allow_nan=False, separators=(",", ":")).translate(_ESCAPED)
+
+
+def _name_of(run: Run | str | Path, place: int) -> str:
+    if isinstance(run, Run):
+        return f"run {place + 1}"
+    folder = Path(run).resolve()
+    folder = folder.parent if folder.is_file() else folder
+    return folder.parent.name if folder.name == "gradguard" else folder.name

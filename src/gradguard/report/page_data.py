@@ -1,0 +1,167 @@
+"""What the page of a run shows, as containers, strings and numbers: the JSON in it.
+
+Shape legend: S = steps, L = layers or lags, B = bins.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from gradguard.detect import Finding, Layout
+from gradguard.record import Event, Points, Run
+from gradguard.report.grid import grid_data
+from gradguard.report.layers import LayerTable, grad_norms_by_layer, update_ratios_by_layer
+from gradguard.report.memory import layers_with_memory, memory_of
+from gradguard.report.series import numbers, series_data, some_of, steps_where
+from gradguard.report.verdict import verdict
+
+FORMAT = 1
+LEAST_LEFT = 1e-6  # share of a gradient at the dark end of the colours
+_SERIES = {
+    "grad_norm": "grad_norm/total",
+    "clipped_norm": "grad_norm/clipped",
+    "threshold": "clip/threshold",
+    "coefficient": "clip/coefficient",
+    "loss": "loss",
+    "learning_rate": "learning_rate",
+    "moved": "update_norm/relative",
+}
+_BINS = re.compile(r"gates/(?P<layer>.+)/(?P<gate>[^/]+)/bin_0", re.DOTALL)
+
+
+def page_data(runs: Sequence[tuple[str, Run]], version: str) -> dict[str, Any]:
+    """Give the JSON of a page: one run, or two to compare, each with its name."""
+    return {"format": FORMAT, "version": version, "runs": [run_data(name, run) for name, run in runs]}
+
+
+def run_data(name: str, run: Run) -> dict[str, Any]:
+    """Give everything of one run. Host sync: none. Mutates: nothing."""
+    optimizers = [optimizer_data(run, layout) for layout in run.layouts.values()]
+    steps = max((one["steps"] for one in optimizers), default=0)
+    return {
+        "name": name,
+        "facts": facts(run, steps),
+        "problems": list(run.problems),
+        "verdict": verdict(run.findings, steps),
+        "optimizers": optimizers,
+    }
+
+
+def facts(run: Run, steps: int) -> list[list[str]]:
+    """Give what is known of a run beside its numbers."""
+    manifest = run.manifest
+    found = [["Status", manifest.status], ["Steps", f"{steps:,}"], ["Device", manifest.device]]
+    found += [["Began", manifest.created], ["Last written", manifest.updated], ["Run", manifest.run]]
+    for layout in run.layouts.values():
+        layers, entries = len(set(layout.layers)), sum(layout.sizes)
+        what = f"{entries:,} weights in {len(layout.names):,} parameters of {layers:,} layers"
+        found.append([f"Trained by {layout.optimizer}", what])
+    found.append(["Versions", ", ".join(f"{name} {version}" for name, version in manifest.versions.items())])
+    return found
+
+
+def optimizer_data(run: Run, layout: Layout) -> dict[str, Any]:
+    """Give what one optimizer's parameters showed."""
+    prefix = f"{layout.optimizer}/" if len(run.layouts) > 1 else ""
+    history = {key[len(prefix) :]: run.history[key] for key in run.history if key.startswith(prefix)}
+    coefficient = history.get("clip/coefficient")
+    clipped = None if coefficient is None else coefficient.low < 1
+    layers = tuple(dict.fromkeys(layout.layers))
+    findings = [one for one in run.findings if one.optimizer == layout.optimizer]
+    total = history.get("grad_norm/total")
+    return {
+        "name": layout.optimizer,
+        "steps": 0 if total is None or not len(total.steps) else int(total.steps[-1]),
+        "series": some_of(history, _SERIES),
+        "marks": {
+            "clipped": steps_where(coefficient, clipped),
+            "skipped": steps_where(history.get("skipped")),
+            "reanchored": steps_where(history.get("clip/reanchored")),
+        },
+        "layers": {
+            "names": list(layers),
+            "grad": _layer_grid(grad_norms_by_layer(history, layout)),
+            "ratio": _layer_grid(update_ratios_by_layer(history, layout)),
+        },
+        "memory": [_memory_data(history, layer) for layer in layers_with_memory(history)],
+        "gates": _gates_data(history),
+        "findings": [finding_data(one, layout) for one in findings],
+        "events": [event_data(one, findings) for one in run.events if one.finding.optimizer == layout.optimizer],
+    }
+
+
+def _layer_grid(table: LayerTable) -> dict[str, Any] | None:
+    return grid_data(table.steps, table.values) if len(table.steps) and len(table.layers) else None
+
+
+def _memory_data(history: Mapping[str, Points], layer: str) -> dict[str, Any]:
+    memory = memory_of(history, layer)
+    grid = grid_data(memory.steps, memory.shares, least=LEAST_LEFT, most=1.0)
+    grid["y"] = memory.lags.tolist()
+    lines = {"horizon": memory.horizons, "length": memory.lengths}
+    return {"layer": layer, "grid": grid} | {
+        name: {"x": memory.steps.tolist(), "y": numbers(values)} for name, values in lines.items()
+    }
+
+
+def _gates_data(history: Mapping[str, Points]) -> list[dict[str, Any]]:
+    """Give, for each gate, which share of its values was where, over the sampled steps."""
+    found = []
+    for match in filter(None, map(_BINS.fullmatch, list(history))):
+        group = f"gates/{match['layer']}/{match['gate']}"
+        bins = [history[f"{group}/bin_{k}"] for k in range(len(history)) if f"{group}/bin_{k}" in history]
+        shares = torch.stack([points.last.double() for points in bins], 1)
+        grid = grid_data(bins[0].steps, shares, log=False, least=0.0, most=1.0)
+        mean = series_data(history.get(f"{group}/mean"))
+        found.append({"layer": match["layer"], "gate": match["gate"], "grid": grid, "mean": mean})
+    return found
+
+
+def finding_data(finding: Finding, layout: Layout) -> dict[str, Any]:
+    """Give a finding, with the rows of the heat maps that it names."""
+    rows = {layer: row for row, layer in enumerate(dict.fromkeys(layout.layers))}
+    owner = dict(zip(layout.names, layout.layers, strict=True))
+    named = (rows.get(place, rows.get(owner.get(place, ""), -1)) for place in finding.where)
+    return {
+        "symptom": finding.symptom.value,
+        "title": finding.brief,
+        "severity": finding.severity.value,
+        "active": finding.active,
+        "where": list(finding.where),
+        "optimizer": finding.optimizer,
+        "first_step": finding.first_step,
+        "last_step": finding.last_step,
+        "explanation": finding.explanation,
+        "evidence": [[name, in_words(value)] for name, value in finding.evidence.items()],
+        "advice": list(finding.advice),
+        "layers": sorted({row for row in named if row >= 0}),
+    }
+
+
+def event_data(event: Event, findings: Sequence[Finding]) -> dict[str, Any]:
+    """Give an event, with the place of its finding among those of the optimizer, if it is still there."""
+    symptoms = [finding.symptom for finding in findings]
+    is_there = event.finding.symptom in symptoms
+    return {
+        "step": event.step,
+        "symptom": event.finding.symptom.value,
+        "severity": event.finding.severity.value,
+        "active": event.finding.active,
+        "finding": symptoms.index(event.finding.symptom) if is_there else None,
+    }
+
+
+def in_words(value: object, most: int = 40) -> str:
+    """Write evidence: numbers with three digits, of a long table the first and last entries."""
+    if isinstance(value, float):
+        return f"{value:.3g}" if math.isfinite(value) else str(value)
+    if isinstance(value, Mapping):
+        items = [f"{name or '(root)'}: {in_words(item)}" for name, item in value.items()]
+        shown = items if len(items) <= most else [*items[: most // 2], "...", *items[-most // 2 :]]
+        return "; ".join(shown)
+    return str(value)
