@@ -51,7 +51,7 @@ def series_data(points: Points | None, most: int = MOST) -> dict[str, Any] | Non
     points = thinned(points, most)
     finite = points.last.isfinite() & (points.low.isfinite() | points.low.isnan()) & ~points.high.isinf()
     data: dict[str, Any] = {"x": points.steps.tolist(), "y": numbers(points.last)}
-    if not (torch.equal(points.low, points.last) and torch.equal(points.high, points.last)):
+    if not all(torch.allclose(field, points.last, rtol=0, atol=0, equal_nan=True) for field in points[2:]):
         data |= {"low": numbers(points.low), "high": numbers(points.high)}
     if not finite.all():
         data["bad"] = points.steps[~finite].tolist()
