@@ -113,7 +113,7 @@ def test_a_line_that_is_torn_before_the_last_segment_is_damaged(tmp_path: Path) 
     folder = record(tmp_path)
     first, last = read(folder).manifest.segments
     (folder / first).write_bytes((folder / last).read_bytes()[:-9])
-    assert read(folder).problems[0] == f"{first}: 1 damaged lines are left out (line 29)"
+    assert read(folder).problems[0] == f"{first}: 1 damaged lines are left out (line 34)"
 
 
 def test_lines_that_are_damaged_in_the_middle_are_numbered(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from gradguard.errors import MissingPackageError
 from gradguard.record import Run, read, replace_file
 from gradguard.report.page_data import page_data
 
-SCRIPTS = ("page.js",)  # in the order in which they run
 # In a script element nothing may look like its end; and two characters end a line of JavaScript, though not of JSON.
 _ESCAPED = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 
@@ -69,6 +68,8 @@ def page_of(data: dict[str, Any]) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     assets = resources.files("gradguard.report") / "assets"
 
+    scripts = sorted(one.name for one in assets.iterdir() if one.name.startswith("page") and one.name.endswith(".js"))
+
     def asset(name: str) -> Markup:
         return Markup((assets / name).read_text(encoding="utf-8"))
 
@@ -76,7 +77,7 @@ def page_of(data: dict[str, Any]) -> str:
         title=" and ".join(run["name"] for run in data["runs"]),
         css=asset("page.css"),
         echarts=asset("echarts.min.js"),
-        scripts=[asset(name) for name in SCRIPTS],
+        scripts=[asset(name) for name in scripts],
         data=Markup(json_of(data)),
     )
 
