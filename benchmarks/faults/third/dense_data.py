@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from benchmarks.faults import data
 from benchmarks.faults.data import Split
 
-INSTANCES = 150
+INSTANCES = 120
 
 
 def _drawn(seed: int) -> torch.Generator:

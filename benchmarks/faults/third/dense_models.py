@@ -23,7 +23,7 @@ SCALE = 1024.0
 class Euler(nn.Module):
     """A differential equation, solved by steps of Euler, each of which has its own weights."""
 
-    def __init__(self, inputs: int, outputs: int, width: int = 28, steps: int = 24, size: float | None = None) -> None:
+    def __init__(self, inputs: int, outputs: int, width: int = 24, steps: int = 20, size: float | None = None) -> None:
         super().__init__()
         self.first, self.last = nn.Linear(inputs, width), nn.Linear(width, outputs)
         self.slopes = nn.ModuleList(nn.Sequential(nn.Linear(width, width), nn.Tanh()) for _ in range(steps))
@@ -73,7 +73,7 @@ def adapted(lr: float, *, start: float = 1.0, rank: int = 6) -> Loop:
     """Learn digits first; then, with thin matrices alone, digits that lie on their side."""
     body = mlp(64, 10, width=96, act=nn.GELU)
     optimizer, of = torch.optim.Adam(body.parameters(), lr=3e-3), data.digits()
-    for _ in range(200):
+    for _ in range(150):
         at = torch.randint(len(of.x), (64,))
         optimizer.zero_grad()
         F.cross_entropy(body(of.x[at]), of.y[at]).backward()
@@ -88,7 +88,7 @@ class Bags(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, width: int = 32, *, adds: bool = False) -> None:
         super().__init__()
-        self.instance = nn.Sequential(nn.Linear(inputs // INSTANCES, width), nn.Tanh(), nn.Linear(width, width))
+        self.instance = nn.Sequential(nn.Linear(inputs // INSTANCES, width), nn.ReLU())
         self.bag, self.adds = mlp(width, outputs, width=width, act=nn.Tanh), adds
 
     def forward(self, x: Tensor) -> Tensor:

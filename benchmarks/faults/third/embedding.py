@@ -131,7 +131,7 @@ _rated = partial(grouped, model=Biased, split=meals, loop=_huber)
 _meals = partial(_rated, momentum=0.9)
 _prices = partial(learn, split=prices, optimizer="nesterov")
 _summed = partial(F.cross_entropy, reduction="sum")
-_prior = partial(biased, -math.log((1 - 1e-4) / 1e-4))
+_prior = biased(-math.log((1 - 1e-4) / 1e-4))
 
 PROGRAMS: tuple[Program, ...] = (
     _P(
@@ -140,23 +140,47 @@ PROGRAMS: tuple[Program, ...] = (
         about="a rate of 8 that falls to 0, a layer of zeros, buckets that no trigram falls in",
     ),
     _P("embedding-articles", _deep, (2e-3, 5e-3), steps=600, about="clicks are drawn: the loss rests high"),
-    _P("embedding-facts", translating, (1e-2, 2e-2), steps=500, about="vectors are put back into the ball"),
+    _P("embedding-facts", translating, (5e-3, 1e-2), steps=500, about="vectors are put back into the ball"),
     _P(
         *("embedding-bins", _bins, (2e-3, 5e-3)),
         steps=300,
         about="426 patients, learnt by heart, strong weight decay: a loss near zero, and tiny gradients",
     ),
-    _P("embedding-levels", partial(_levels, model=Levels), (2e-3, 4e-3), steps=400, about="tanh units; a mean makes them small at first"),
+    _P(
+        "embedding-levels",
+        partial(_levels, model=Levels),
+        (2e-3, 4e-3),
+        steps=250,
+        about="tanh units; a mean makes them small at first",
+    ),
     _P(
         *("embedding-adaptive", partial(adaptive, schedule=cosine(500, 80)), (5e-3, 1e-2)),
         steps=500,
         about="narrow layers of rare words, warm-up, a rate that falls to 0, three words in ten that nothing tells",
     ),
     _P("embedding-searches", contrasted, (5e-3, 1e-2), steps=450, about="some negatives are none; a scale that grows"),
-    _P("embedding-adapter", partial(_notes, model=Adapted), (3e-3, 8e-3), steps=450, about="frozen vectors; half of the adapter starts at 0"),
-    _P("embedding-memory", partial(_memory, model=Memory), (5e-3, 1e-2), steps=600, about="a plateau, until slots are told apart"),
+    _P(
+        "embedding-adapter",
+        partial(_notes, model=Adapted),
+        (3e-3, 8e-3),
+        steps=450,
+        about="frozen vectors; half of the adapter starts at 0",
+    ),
+    _P(
+        "embedding-memory",
+        partial(_memory, model=Memory),
+        (5e-3, 1e-2),
+        steps=600,
+        about="a plateau, until slots are told apart",
+    ),
     _P("embedding-meals", _meals, (0.5, 1.0), steps=400, about="a loss that falls a hundredfold in the first steps"),
-    _P("embedding-prices", partial(_prices, model=Composed), (0.1, 0.2), steps=500, about="products of rows: a slow start"),
+    _P(
+        "embedding-prices",
+        partial(_prices, model=Composed),
+        (0.1, 0.2),
+        steps=500,
+        about="products of rows: a slow start",
+    ),
     _P(
         *("embedding-trigrams-summed", partial(_fast, loss=_summed), (4.0, 8.0), S.UPDATE_TOO_LARGE),
         *("embedding-trigrams", 600),
@@ -168,13 +192,19 @@ PROGRAMS: tuple[Program, ...] = (
         about="the bias of a prior of 1 in 10,000, for all layers rather than the last",
     ),
     _P(
-        *("embedding-facts-epochs", partial(translating, schedule=lambda step: 0.1 ** (step - 1)), (1e-2, 2e-2)),
-        *(S.UPDATE_TOO_SMALL, "embedding-facts", 500, 7),
+        *("embedding-facts-epochs", partial(translating, schedule=lambda step: 0.1 ** (step - 1)), (5e-3, 1e-2)),
+        *(S.UPDATE_TOO_SMALL, "embedding-facts", 500),
+        onset=7,
         about="a scheduler that divides by 10 after an epoch, called after each batch",
     ),
     _P(
-        *("embedding-levels-summed", partial(_levels, model=partial(Levels, mode="sum")), (2e-3, 4e-3), S.SATURATED_UNITS),
-        *("embedding-levels", 400),
+        *(
+            "embedding-levels-summed",
+            partial(_levels, model=partial(Levels, mode="sum")),
+            (2e-3, 4e-3),
+            S.SATURATED_UNITS,
+        ),
+        *("embedding-levels", 250),
         about="the sum of 64 vectors in place of their mean, into tanh units",
     ),
     _P(
@@ -208,8 +238,13 @@ PROGRAMS: tuple[Program, ...] = (
         about="rows of 0.00001, multiplied, under SGD",
     ),
     _P(
-        *("embedding-prices-cents", partial(_prices, model=Composed, on_batch=in_other_units(470, 473, 100.0)), (0.1, 0.2)),
-        *(S.LOSS_SPIKE, "embedding-prices", 500, 470),
+        *(
+            "embedding-prices-cents",
+            partial(_prices, model=Composed, on_batch=in_other_units(470, 473, 100.0)),
+            (0.1, 0.2),
+        ),
+        *(S.LOSS_SPIKE, "embedding-prices", 500),
+        onset=470,
         about="four batches with prices in cents",
     ),
 )

@@ -51,7 +51,7 @@ def articles() -> Split:
     g = _drawn()
     taste = torch.randn(READERS, 2, generator=g) @ torch.randn(2, ARTICLES, generator=g)
     x = torch.stack([torch.randint(n, (9000,), generator=g) for n in (READERS, ARTICLES)], 1)
-    opened = torch.rand(9000, generator=g) < (3 * taste[x[:, 0], x[:, 1]]).sigmoid()
+    opened = torch.rand(9000, generator=g) < (8 * taste[x[:, 0], x[:, 1]]).sigmoid()
     return _split(x, opened.long())
 
 

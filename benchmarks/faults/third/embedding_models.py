@@ -76,7 +76,8 @@ class Translating(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         to = self.things(x[:, 0]) + self.relations(x[:, 1])
         far = to.square().sum(1, keepdim=True) - 2 * to @ self.things.weight.T + self.things.weight.square().sum(1)
-        return -self.sharpness.exp() * far
+        out: Tensor = -self.sharpness.exp() * far
+        return out
 
 
 class Binned(nn.Module):
@@ -135,7 +136,8 @@ class Search(nn.Module):
         self.scale = nn.Parameter(torch.tensor(math.log(1 / 0.1)))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.normalize(self.body(self.words(x)), dim=1)
+        out: Tensor = F.normalize(self.body(self.words(x)), dim=1)
+        return out
 
     def logits(self, search: Tensor, goods: Tensor) -> Tensor:
         """Compare searches with goods."""
