@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn.functional import one_hot
 
 from benchmarks.faults.data import Split, changed, digits, wine
 from benchmarks.faults.loops import supervised
@@ -106,7 +105,7 @@ def brackets(length: int) -> Split:
     for t in range(length):
         x[:, t] = torch.where((x[:, t] < 3) & (depth == 0), 0, x[:, t])
         x[:, t] = torch.where((x[:, t] < 3) & (depth == 4), 1, x[:, t])
-        x[:, t] = torch.where(x[:, t] == 2, torch.randint(2, (EXAMPLES,), generator=g) if 0 < t else 0, x[:, t])
+        x[:, t] = torch.where(x[:, t] == 2, torch.randint(2, (EXAMPLES,), generator=g) if t > 0 else 0, x[:, t])
         x[:, t] = torch.where((x[:, t] == 1) & (depth == 0), 0, x[:, t])
         x[:, t] = torch.where((x[:, t] == 0) & (depth == 4), 1, x[:, t])
         depth = depth + (x[:, t] == 0).long() - (x[:, t] == 1).long()
@@ -196,14 +195,15 @@ class Stack(nn.Module):
 
 
 class Standardised(nn.Module):
-    """Take the mean of each window away, and divide by its spread."""
+    """Take the mean of each window away, and divide by its spread, which is first put within bounds."""
 
-    def __init__(self, least: float) -> None:
+    def __init__(self, **bounds: float) -> None:
         super().__init__()
-        self.least = least
+        self.bounds = bounds
 
     def forward(self, x: Tensor) -> Tensor:
-        return (x - x.mean(1, keepdim=True)) / (x.std(1, keepdim=True) + self.least)
+        spread = x.std(1, keepdim=True)
+        return (x - x.mean(1, keepdim=True)) / (spread.clamp(**self.bounds) if self.bounds else spread)
 
 
 class Speller(nn.Module):
