@@ -59,7 +59,7 @@ def test_a_million_steps_stay_small_and_keep_every_extreme(tmp_path: Path) -> No
     assert run.problems == ()
     weight = torch.stack([norms[i % 20 * EVERY :][:EVERY, 7] * factors[i] for i in range(STEPS // EVERY)]).flatten()
     for history in (made.history, run.history):
-        assert len(history) == 2 + 3 * N
+        assert len(history) == 3 + 3 * N
         check(history["grad_norm/total"], totals)
         check(history["loss"], losses)
         check(history["grad_norm/layers.7.weight"], weight.float())
