@@ -53,7 +53,7 @@ def tensorboard(folder: str) -> Found:
     tags, found = events.Tags(), empty()
     for key in tags["scalars"]:
         found.scalars[key] += [(event.step, event.value) for event in events.Scalars(key)]
-    for key in tags["tensors"]:
+    for key in (key for key in tags["tensors"] if key.endswith("/text_summary")):
         for event in events.Tensors(key):
             text = event.tensor_proto.string_val[0].decode()
             found.texts[key.removesuffix("/text_summary")].append((event.step, text))
@@ -125,10 +125,26 @@ def wandb(file: Path) -> Found:
                 found.scalars[key].append((x, {"NaN": math.nan, "Infinity": math.inf}[value]))
             elif value["_type"] == "histogram":
                 found.histograms[key].append((x, Bars(np.array(value["values"]), np.array(value["bins"]))))
-            else:
+            elif value["_type"] == "table-file":
                 table = json.loads((file.parent / "files" / value["path"]).read_text(encoding="utf-8"))
                 found.texts[key] += [(x, text) for step, text in table["data"] if step == x]
     return found
+
+
+def wandb_pages(file: Path) -> dict[str, tuple[int, str]]:
+    """Pages of HTML by key: x and text."""
+    found: dict[str, tuple[int, str]] = {}
+    for record in _records(file):
+        row = {"/".join(item.nested_key or [item.key]): item.value_json for item in record.history.item}
+        for key in [key.removesuffix("/_type") for key, value in row.items() if value == '"html-file"']:
+            path = file.parent / "files" / json.loads(row[f"{key}/path"])
+            found[key] = int(row["trainer/global_step"]), path.read_text(encoding="utf-8")
+    return found
+
+
+def wandb_alerts(file: Path) -> list[tuple[str, str, str]]:
+    """Title, text and level of each alert."""
+    return [(r.alert.title, r.alert.text, r.alert.level) for r in _records(file) if r.HasField("alert")]
 
 
 def _records(file: Path) -> list[Any]:

@@ -111,6 +111,7 @@ def test_callbacks_added_on_the_command_line(tree: ModuleType) -> None:
             "every_n_steps": "3",
             "norm_type": "inf",
             "run_dir": "runs/1",
+            "report": "true",
             "notify": "[tests.lightning.test_cli.hear, builtins.print]",
         },
         "GradientMonitor": {"every_n_steps": "3", "norm_type": "inf", "detail": "total"},
@@ -121,6 +122,7 @@ def test_callbacks_added_on_the_command_line(tree: ModuleType) -> None:
     for settings in (guard.settings(), monitor.settings()):
         assert (settings.every_n_steps, settings.norm_type) == (3, float("inf"))
     assert guard.settings().run_dir == Path("runs/1")
+    assert guard.settings().report
     assert [one.__name__ for one in guard.settings().notify] == ["hear", "print"]
     assert (guard.settings().detail, monitor.settings().detail) == ("module", "total")
 
@@ -160,6 +162,7 @@ def test_help_lists_every_argument_with_its_docstring(tree: ModuleType, capsys: 
         "strict": "a critical finding ends the fit",
         "record": "whether a run record is written",
         "run_dir": "another folder for the run record",
+        "report": "whether the report, ``report.html``, is written",
         "max_points": "most points that the history keeps",
     }.items():
         assert re.search(rf"--\S*{argument}\S* .*?{re.escape(text)}", said), argument

@@ -23,6 +23,7 @@ from gradguard.errors import GradGuardWarning
 from gradguard.lightning import GradGuard, GradientMonitor
 from gradguard.lightning.keys import LONGEST, Keys
 from tests.lightning import readers
+from tests.lightning.loggers import mlflow_logger, wandb_logger
 from tests.lightning.loops import Manual, Plain, Two, counts_from_a_checkpoint, loader, trainer
 from tests.lightning.readers import Bars, Found
 
@@ -138,39 +139,23 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
         board = TensorBoardLogger(tmp_path)
         yield Backend(board, lambda: readers.tensorboard(board.log_dir))
     elif request.param == "wandb":
-        pytest.importorskip("wandb")
         yield from _wandb_backend(tmp_path, monkeypatch)
     else:
-        pytest.importorskip("mlflow")
-        yield _mlflow_backend(tmp_path, monkeypatch, request.getfixturevalue("mlflow_uri"))
+        kept = mlflow_logger(tmp_path, monkeypatch, request.getfixturevalue("mlflow_uri"))
+        yield Backend(kept, lambda: readers.mlflow(kept), bars=False)
 
 
 def _wandb_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
-    from pytorch_lightning.loggers import WandbLogger
-
-    for name in ("DIR", "CACHE_DIR", "CONFIG_DIR", "DATA_DIR", "ARTIFACT_DIR"):
-        monkeypatch.setenv(f"WANDB_{name}", str(tmp_path))
-    for name, value in {"MODE": "offline", "SILENT": "true", "CONSOLE": "off", "ERROR_REPORTING": "false"}.items():
-        monkeypatch.setenv(f"WANDB_{name}", value)
     runs: list[Path] = []
 
     def read() -> Found:
         runs.append(readers.finish_wandb(log))
         return readers.wandb(runs[0])
 
-    log = WandbLogger(project="gradguard", save_dir=tmp_path, offline=True)
+    log = wandb_logger(tmp_path, monkeypatch)
     yield OneLook(log, read)
     if not runs:
         log.experiment.finish()
-
-
-def _mlflow_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str) -> Backend:
-    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    from pytorch_lightning.loggers import MLFlowLogger
-
-    log = MLFlowLogger(str(tmp_path), tracking_uri=uri, artifact_location=(tmp_path / "artifacts").as_uri())
-    return Backend(log, lambda: readers.mlflow(log), bars=False)
 
 
 def history(guard: Guard, key: str) -> dict[int, float]:

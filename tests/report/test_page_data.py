@@ -170,6 +170,12 @@ class TestLayers:
         assert float(values[0]) == pytest.approx(expected)
         assert bool(values[1].isnan())
 
+    def test_a_parameter_that_joins_is_left_out_before_and_a_nan_is_one_after(self) -> None:
+        layout = Layout("optimizer", ("a", "b"), ("l", "l"), (1, 1), (Role.WEIGHT, Role.BIAS))
+        history = {"grad_norm/a": points([3.0, 3.0, math.nan]), "grad_norm/b": points([math.nan, 4.0, 4.0])}
+        assert grad_norms_by_layer(history, layout).values[:, 0].tolist()[:2] == [3.0, 5.0]
+        assert bool(grad_norms_by_layer(history, layout).values[2, 0].isnan())
+
     def test_nothing_measured(self) -> None:
         layout = Layout("optimizer", ("a",), ("a",), (1,), (Role.WEIGHT,))
         for of in (grad_norms_by_layer, update_ratios_by_layer):
@@ -209,9 +215,7 @@ class TestVerdict:
 
     def test_what_where_since_when_and_what_first(self) -> None:
         said = verdict([finding(Symptom.VANISHING_DEPTH, Severity.CRITICAL, "layer1")], 100)
-        assert said["text"][0].startswith(
-            "The gradient vanishes over the layers: vanishing_depth in layer1 since step 3"
-        )
+        assert said["text"] == ["The gradient vanishes over the layers, in layer1 since step 3, ongoing. It is so."]
         assert said["first"] == list(finding(Symptom.VANISHING_DEPTH).advice)
 
 

@@ -1,1 +1,1 @@
-"""Programs that were written once the rules had been tuned on the second ones, too, by people who had not read the rules."""
+"""Programs that were written once the second ones had been looked at, by people who had not read the rules."""

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from gradguard.detect.advice import ADVICE
+from gradguard.detect.html import finding_html
 from gradguard.detect.state import saved
 from gradguard.detect.symptom import Symptom
+from gradguard.detect.wording import listed, number
 
 
 @saved
@@ -65,7 +67,7 @@ class Finding:
         if not self.active:
             span = f"at step {self.first_step}" if self.first_step == self.last_step else ""
             when = f"{span or f'steps {self.first_step} to {self.last_step}'}, over"
-        return f"{self.symptom.value} in {_listed(self.where)} {when}"
+        return f"{self.symptom.value} in {listed(self.where)} {when}"
 
     @property
     def headline(self) -> str:
@@ -74,11 +76,11 @@ class Finding:
         if self.first_step == self.last_step:
             steps = f"step {self.first_step}"
         still = "ongoing" if self.active else "over"
-        head = f"[{self.severity.value}] {self.symptom.value} in {_listed(self.where)}: {steps}, {still}"
+        head = f"[{self.severity.value}] {self.symptom.value} in {listed(self.where)}: {steps}, {still}"
         return _wrapped(head, "", "  ") + "\n" + _wrapped(self.explanation, "  ", "  ")
 
     def __str__(self) -> str:
-        numbers = "; ".join(f"{name} {_number(value)}" for name, value in self.evidence.items())
+        numbers = "; ".join(f"{name} {number(value)}" for name, value in self.evidence.items())
         return "\n".join(
             [
                 self.headline,
@@ -88,25 +90,12 @@ class Finding:
             ]
         )
 
+    def _repr_html_(self) -> str:
+        """Give the same for a notebook."""
+        return finding_html(self)
+
 
 def _wrapped(text: str, first: str, rest: str) -> str:
     return textwrap.fill(
         text, 100, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False, break_long_words=False
     )
-
-
-def _listed(where: tuple[str, ...], most: int = 4) -> str:
-    if not where:
-        return "the whole model"
-    rest = f" and {len(where) - most} more" if len(where) > most else ""
-    return ", ".join(name or "(root)" for name in where[:most]) + rest
-
-
-def _number(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    if isinstance(value, Mapping):
-        items = list(value.items())
-        shown = items if len(items) <= 6 else [*items[:3], ("...", "..."), *items[-3:]]
-        return "{" + ", ".join("..." if k == "..." else f"{k or '(root)'}: {_number(v)}" for k, v in shown) + "}"
-    return str(value)

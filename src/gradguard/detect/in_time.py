@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from gradguard.detect.html import profile_html
 from gradguard.functional import Decay
 
 
@@ -117,6 +118,10 @@ class Profile:
         return f"{self.layer}: length {self.length:.0f}, horizon {ends}{known}{grown}{cut}"
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """Give words and the curve of the memory for a notebook."""
+        return profile_html(self)
 
 
 @dataclass(frozen=True)

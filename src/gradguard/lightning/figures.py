@@ -1,12 +1,14 @@
-"""Figures of what was seen through time, for the loggers that show them."""
+"""Figures of what was seen, for the loggers that show them."""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from typing import Any, final
 
-from gradguard.detect import InTime
+from gradguard.detect import InTime, Layout
+from gradguard.errors import GradGuardWarning
 from gradguard.lightning.dashboards import Dashboards
 
 FIRST = 8  # twice as many looks there are when the first figures are drawn, unless the fit ends before
@@ -23,6 +25,7 @@ class Figures:
     def __init__(self, dashboards: Dashboards | None) -> None:
         self.dashboards = dashboards if importlib.util.find_spec("matplotlib") else None
         self.latest: dict[str, InTime] = {}  # by the prefix of an optimizer's series
+        self.layouts: dict[str, Layout] = {}  # the same
         self.looks, self.drawn = 0, 0
 
     def seen(self, prefix: str, sample: InTime) -> None:
@@ -36,8 +39,8 @@ class Figures:
         return self.looks >= 2 * max(FIRST, self.drawn)
 
     def draw(self, history: Mapping[str, Any], x: int) -> None:
-        """Draw the history and the latest look of each layer. Host sync: none."""
-        if self.dashboards is None or self.looks == self.drawn or not self.dashboards.takers["figures"]:
+        """Draw the history and the latest look of each layer through time. Host sync: none."""
+        if self.looks == self.drawn or self.dashboards is None or not self.dashboards.want_figures():
             return
         from gradguard.report import plot_gates, plot_memory
 
@@ -46,6 +49,36 @@ class Figures:
             for profile in (one for profiles in sample.modules.values() for one in profiles):
                 name = f"{prefix}memory/{profile.layer}"
                 if f"{name}/0" in history:
-                    self.dashboards.figure(name, plot_memory(history, f"{prefix}{profile.layer}").figure, x)
+                    self._show(name, x, plot_memory, history, f"{prefix}{profile.layer}")
                 if profile.gates:
-                    self.dashboards.figure(f"{prefix}gates/{profile.layer}", plot_gates(profile.gates).figure, x)
+                    self._show(f"{prefix}gates/{profile.layer}", x, plot_gates, profile.gates)
+
+    def draw_layers(self, history: Mapping[str, Any], x: int) -> None:
+        """Draw all layers over the whole run: gradient norms and sizes of updates, where known. Host sync: none."""
+        if self.dashboards is None or not self.dashboards.want_figures():
+            return
+        from gradguard.report import grad_norms_by_layer, plot_layer_ratios, plot_layers, update_ratios_by_layer
+
+        for prefix, layout in self.layouts.items():
+            for name, table_of, plot in (
+                ("grad_norm", grad_norms_by_layer, plot_layers),
+                ("update_ratio", update_ratios_by_layer, plot_layer_ratios),
+            ):
+                if not table_of(history, layout, prefix).values.isnan().all():  # as where the loss was never finite
+                    self._show(f"{prefix}layers/{name}", x, plot, history, layout, prefix=prefix)
+
+    def _show(self, name: str, x: int, plot: Callable[..., Any], *of: Any, **options: Any) -> None:
+        if self.dashboards is None:
+            return
+        try:
+            figure = plot(*of, **options).figure
+        except Exception as error:
+            self.dashboards = None
+            warnings.warn(
+                f"GradGuard draws no more figures, {plot.__name__} failed: {type(error).__name__}: {error}. Training "
+                "goes on.",
+                GradGuardWarning,
+                stacklevel=3,
+            )
+        else:
+            self.dashboards.figure(name, figure, x)

@@ -40,12 +40,15 @@ class GradGuard(AbstractGuardCallback):
             checkpoint is saved.
         record: whether a run record is written to ``gradguard`` beside the first logger's files.
         run_dir: another folder for the run record.
+        report: whether the report, ``report.html``, is written into that folder at the end of the fit, also one that an
+            exception ends, and handed to the loggers that keep pages: W&B, MLflow, Comet.
         max_points: most points that the history keeps of a series, >= 2.
         clip: clips gradients, too: see :class:`GradientClipping`.
         recover: leaves out steps whose gradients are not finite: :class:`gradguard.recover.Skip`.
         through_time: whether recurrent modules are looked into on sampled steps, or how, by a
             :class:`gradguard.probe.ThroughTime`: see :class:`ThroughTimeMonitor`.
-        figures: whether figures of that are drawn.
+        figures: whether figures of that are drawn, and with ``report`` of all layers over the run, for the loggers that
+            show them.
         activations: whether layers' outputs and units are looked at on sampled steps; not those of compiled models.
         notify: a function, or several, to call with each :class:`gradguard.Finding` as soon as it is noticed, on rank
             0: once for each symptom, and again where it gets worse. One that fails warns once, and the fit goes on.
@@ -75,6 +78,7 @@ class GradGuard(AbstractGuardCallback):
         strict: bool = False,
         record: bool = True,
         run_dir: Optional[Union[str, Path]] = None,  # noqa: UP007, UP045
+        report: bool = False,
         max_points: int = 1024,
         clip: Optional[Union[AbstractRescaler, dict[str, AbstractRescaler]]] = None,  # noqa: UP007, UP045
         recover: Optional[Skip] = None,  # noqa: UP045
@@ -95,11 +99,12 @@ class GradGuard(AbstractGuardCallback):
             strict=strict,
             record=record,
             run_dir=run_dir,
+            report=report,
             max_points=max_points,
             clip=clip,
             recover=recover,
             through_time=through_time,
-            figures=figures and bool(through_time),
+            figures=figures and (report or bool(through_time)),
             activations=activations,
             notify=notify,
         )

@@ -24,7 +24,7 @@ class Keys:
     def __call__(self, name: str) -> str:
         """Give the key of a name, the same one each time."""
         if name not in self._keys:
-            plain = key = _spelled(name)
+            plain = key = spelled(name)
             number = 1
             while key in self._taken:
                 number += 1
@@ -34,7 +34,8 @@ class Keys:
         return self._keys[name]
 
 
-def _spelled(name: str) -> str:
+def spelled(name: str) -> str:
+    """Give the key of a name, which another name may have as well."""
     parts = re.sub(r"[^A-Za-z0-9_./-]", "_", name).split("/")
     # A module's own name may hold slashes; MLflow takes no key that reads as a path with empty parts, `.` or `..`.
     key = "/".join(["gradguard", *(part if part.strip(".") else "_" * max(1, len(part)) for part in parts)])

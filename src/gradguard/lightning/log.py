@@ -12,6 +12,7 @@ from gradguard.functional import Histograms, Measurement, histograms
 from gradguard.guard import Flush, activation_tables
 from gradguard.guard.modules import by_module, by_parameter
 from gradguard.guard.time_tables import scalars_of
+from gradguard.lightning.charts import charts
 from gradguard.lightning.dashboards import Dashboards
 from gradguard.lightning.figures import Figures
 from gradguard.lightning.keys import Keys
@@ -45,7 +46,8 @@ class Log:
         self.last_x = self.now()
         self.period = self._period()  # in which the summaries were last written
         self.last: dict[str, Measurement] = {}
-        self.figures = Figures(self.dashboards if settings.figures and settings.through_time else None)
+        self.dashboards.charts(charts(settings, map(self.prefix, self.totals)))
+        self.figures = Figures(self.dashboards if settings.figures else None)
         self.reader = HostReader()
         watched = {str(getattr(one, "monitor", "")) for one in [*trainer.callbacks, *trainer.lr_scheduler_configs]}
         self.is_watched = any(name.startswith("gradguard/") for name in watched)
@@ -96,6 +98,7 @@ class Log:
                 axis.get(sample.step, self.now()),
             )
             self.figures.seen(flush.prefix, sample)
+        self.figures.layouts[flush.prefix] = block.layout
         for event in flush.events:
             self._say(event, flush.prefix, axis.get(event.step, self.now()))
         last = int(block.steps[-1])
@@ -107,6 +110,8 @@ class Log:
             level = logging.INFO if finding.severity is Severity.INFO or not finding.active else logging.WARNING
             bar = getattr(self.trainer.progress_bar_callback, "is_enabled", False)  # it stands in the line
             logger.log(level, "%s%s", "\n" if bar else "", finding.headline)
+        if finding.active and finding.severity is Severity.CRITICAL:
+            self.dashboards.alert(f"{prefix}{finding.symptom.value}", str(finding))
         name = f"{prefix}finding/{finding.symptom.value}"
         self.dashboards.scalars({name: float(finding.active)}, x)
         self.dashboards.text(name, str(finding), x)

@@ -18,6 +18,7 @@ from gradguard.guard.alarm import FAILED, critical_in, stopped
 from gradguard.guard.hooks import innermost
 from gradguard.lightning.folder import default_folder
 from gradguard.lightning.log import Log
+from gradguard.lightning.report import write_report
 from gradguard.lightning.settings import Settings
 
 
@@ -57,6 +58,7 @@ class Session:
         self.elsewhere = False  # or raised by another process
         self.is_alone = False  # whether this process ends by itself: the others answer no more
         self.story = ""
+        self.folder = self._folder(state)
         self.guard = Guard(
             trainer.model,
             optimizers,
@@ -65,7 +67,7 @@ class Session:
             detectors=settings.detectors,
             max_points=settings.max_points,
             scaler=self._scaler(),
-            run_dir=self._folder(state),
+            run_dir=self.folder,
             reduce_losses=self._mean_over_ranks if trainer.world_size > 1 else None,
             clip=settings.clip,
             recover=settings.recover,
@@ -84,6 +86,11 @@ class Session:
             self.guard.close("failed", together=False)
             raise
         self._stand()
+        if settings.report and self.folder is None and trainer.is_global_zero and not trainer.fast_dev_run:
+            _warn(
+                "There will be no report: it is made from the run record, and there is none. Give the Trainer a "
+                "logger, or GradGuard a run_dir."
+            )
 
     def _stand(self) -> None:
         """Note where the optimizers stand: at the last batch, when everything and when totals were last handed over."""
@@ -203,10 +210,15 @@ class Session:
         self.is_alone = exception is not None
         self.guard.close(status, together=not self.is_alone)
         self.log.write_row()
-        if self.settings.summary and (exception is None or any(self.guard.steps.values())):
+        began = exception is None or any(self.guard.steps.values())
+        if self.settings.summary and began:
             self.story = self.guard.summary()
             self.log.dashboards.text("summary", self.story, self.log.last_x)
         self.log.figures.draw(self.guard.history, self.log.last_x)
+        if self.settings.report and self.folder is not None and began:
+            path = write_report(self.folder, self.log.dashboards, self.log.last_x)
+            self.log.figures.draw_layers(self.guard.history, self.log.last_x)
+            self.story += f"\nReport: {path}" if self.story and path else ""
         if exception is None:
             self._stop_if_critical()
 

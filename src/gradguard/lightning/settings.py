@@ -41,6 +41,7 @@ class Settings:
     summary: bool = False
     strict: bool = False
     record: bool = False
+    report: bool = False
     run_dir: Path | None = None
     clip: AbstractRescaler | dict[str, AbstractRescaler] | None = None
     recover: Skip | None = None
@@ -78,6 +79,8 @@ def checked(
     for name, flag in flags.items():
         if not isinstance(flag, bool):
             raise TypeError(f"{name} needs to be True or False, got {flag!r}.")
+    if flags.get("report") and not flags.get("record", True):
+        raise ValueError("The report is made from the run record: got report=True and record=False. Leave out one.")
     return Settings(
         every_n_steps=whole_number("Guard", "every_n_steps", every_n_steps),
         norm_type=norm_order(math.inf if norm_type == "inf" else norm_type),

@@ -64,13 +64,13 @@ def plot_memory(
     _dress(ax, across, up)
     for values, style, label in (memory.horizons, "-", "1 % left"), (memory.lengths, "--", "end of the sequence"):
         if not values.isnan().all():
-            _outline(*ax.plot(memory.steps.numpy(), values.numpy(), style, marker="o", label=label, **_LINE))
+            outline(*ax.plot(memory.steps.numpy(), values.numpy(), style, marker="o", label=label, **_LINE))
             ax.legend(loc="lower right", fontsize="small", facecolor="0.3", labelcolor="white", framealpha=0.8)
-    ax.set_title(f"{memory.layer}: gradient left, going back in time")
+    ax.set_title(f"{memory.layer}: gradient left, going back in time", parse_math=False)
     if colorbar:
         bar = ax.figure.colorbar(mesh, ax=ax, extend="min")
         bar.set_label("share of the step's largest gradient")
-        _outline(bar.ax.axhline(LEFT, **_LINE))
+        outline(bar.ax.axhline(LEFT, **_LINE))
     return ax
 
 
@@ -104,7 +104,7 @@ def _dress(ax: Axes, across: Sequence[float], up: Sequence[float]) -> None:
     ax.set_ylabel("lag, in steps back from the end")
 
 
-def _outline(line: Line2D) -> None:
+def outline(line: Line2D) -> None:
     """Let a line be seen on every colour."""
     from matplotlib.patheffects import Normal, Stroke
 

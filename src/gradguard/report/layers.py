@@ -78,10 +78,11 @@ def update_ratios_by_layer(history: Mapping[str, Points], layout: Layout, prefix
 
 
 def _norm(values: Tensor, p: float) -> Tensor:
-    """Join norms [S, K] to that of all of them, [S]; NaN are left out, where there is something else."""
-    there = torch.where(values.isnan(), 0.0, values)
+    """Join norms [S, K] to that of all of them, [S]; what was not there yet is left out, later on a NaN is one."""
+    was_there = (~values.isnan()).cummax(0).values
+    there = torch.where(was_there, values, 0.0)
     joined = torch.linalg.vector_norm(there, p, dim=1) if values.shape[1] else there.sum(1)
-    return torch.where(values.isnan().all(1), torch.nan, joined)
+    return torch.where(was_there.any(1), joined, torch.nan)
 
 
 def _table(history: Mapping[str, Points], keys: Sequence[str]) -> tuple[Tensor, Tensor]:

@@ -17,8 +17,8 @@ from gradguard.record import Event, Points, Run
 from gradguard.report.grid import grid_data
 from gradguard.report.layers import LayerTable, grad_norms_by_layer, update_ratios_by_layer
 from gradguard.report.memory import layers_with_memory, memory_of
-from gradguard.report.series import numbers, series_data, some_of, steps_where
-from gradguard.report.verdict import verdict
+from gradguard.report.series import numbers, series_data, some_of, steps_where, was_changed
+from gradguard.report.verdict import title_of, verdict
 
 FORMAT = 1
 LEAST_LEFT = 1e-6  # share of a gradient at the dark end of the colours
@@ -70,7 +70,7 @@ def optimizer_data(run: Run, layout: Layout) -> dict[str, Any]:
     prefix = f"{layout.optimizer}/" if len(run.layouts) > 1 else ""
     history = {key[len(prefix) :]: run.history[key] for key in run.history if key.startswith(prefix)}
     coefficient = history.get("clip/coefficient")
-    clipped = None if coefficient is None else coefficient.low < 1
+    clipped = None if coefficient is None else was_changed(coefficient)
     layers = tuple(dict.fromkeys(layout.layers))
     findings = [one for one in run.findings if one.optimizer == layout.optimizer]
     total = history.get("grad_norm/total")
@@ -129,7 +129,7 @@ def finding_data(finding: Finding, layout: Layout) -> dict[str, Any]:
     named = (rows.get(place, rows.get(owner.get(place, ""), -1)) for place in finding.where)
     return {
         "symptom": finding.symptom.value,
-        "title": finding.brief,
+        "title": title_of(finding),
         "severity": finding.severity.value,
         "active": finding.active,
         "where": list(finding.where),

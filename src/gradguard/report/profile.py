@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gradguard.detect import Profile
+from gradguard.detect.wording import left
 from gradguard.functional.decay import FLOOR, LEFT
 from gradguard.report.canvas import COLOURS, axes
 from gradguard.report.memory import shares_of
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LEAST = 1e-8  # share below which no curve is followed
-_GROWS = 10  # from here on the growth is told
 _MANY = 5000  # points beyond which a free place for the legend is not looked for: that takes long
 
 
@@ -61,7 +61,7 @@ def plot_profile(profile: Profile, *, ax: Axes | None = None, label: str | None 
     lags, shares = range(len(profile.memory)), shares_of(profile.memory)
     if not drawn:
         ax.axhline(LEFT, color="0.5", linewidth=1, linestyle=":", label="1 % of the largest")
-    name = f"{profile.layer if label is None else label}: {_in_words(profile)}"
+    name = f"{profile.layer if label is None else label}: {left(profile)}"
     ax.plot(lags, shares.numpy(), color=colour, linewidth=2, label=name, gid="memory")
     if (fitted := line_of(profile)) is not None:
         words = f"fitted: {math.exp(profile.decay.rate):.3g}-fold each step (r² {profile.decay.fit:.2f})"
@@ -86,16 +86,6 @@ def line_of(profile: Profile) -> Tensor | None:
     return (height + rate * lags).exp()
 
 
-def _in_words(profile: Profile) -> str:
-    if math.isnan(profile.horizon):
-        return "no gradient"
-    if profile.decay.growth > _GROWS:
-        return f"grows {profile.decay.growth:.3g}-fold over {profile.length:.0f} steps"
-    if math.isinf(profile.horizon):
-        return f"more than 1 % left over all {profile.length:.0f} steps"
-    return f"1 % left after {profile.horizon:.3g} of {profile.length:.0f} steps"
-
-
 def _dress(ax: Axes) -> None:
     from matplotlib.ticker import MaxNLocator
 
@@ -110,4 +100,6 @@ def _dress(ax: Axes) -> None:
     ax.set_ylabel("share of the largest gradient")
     ax.set_title("Gradient left, going back in time")
     many = sum(len(line.get_xdata()) for line in lines) > _MANY
-    ax.legend(loc="upper right" if many else "best", fontsize="small")
+    legend = ax.legend(loc="upper right" if many else "best", fontsize="small")
+    for text in legend.get_texts():  # a layer's name may hold what matplotlib takes for a formula
+        text.set_parse_math(False)

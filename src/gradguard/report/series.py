@@ -15,6 +15,7 @@ from torch import Tensor
 from gradguard.record import Points
 
 MOST = 2000  # points of a line, and marks of a kind
+ROUNDING = 1e-6  # by which a coefficient differs from 1 where nothing was clipped, and norms were taken anew
 DIGITS = 6  # significant ones: more than a screen has pixels
 
 
@@ -64,6 +65,11 @@ def steps_where(points: Points | None, condition: Tensor | None = None, most: in
         return []
     steps = points.steps if condition is None else points.steps[condition]
     return steps[:: max(1, -(-len(steps) // most))].tolist()
+
+
+def was_changed(coefficient: Points) -> Tensor:
+    """Say at which points a clipper made the gradients smaller, or larger, bool [P]."""
+    return (coefficient.low < 1 - ROUNDING) | (coefficient.high > 1 + ROUNDING)
 
 
 def numbers(values: Tensor) -> list[float | None]:

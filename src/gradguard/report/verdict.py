@@ -56,8 +56,15 @@ def verdict(findings: Sequence[Finding], steps: int) -> dict[str, Any]:
     return _said("healthy", "Healthy", [f"Nothing is wrong with {steps:,} steps, by all rules.", *noted])
 
 
+def title_of(finding: Finding) -> str:
+    """Say in a few words what is wrong."""
+    return _capital(WORDS[finding.symptom])
+
+
 def _sentence(finding: Finding) -> str:
-    return f"{_capital(WORDS[finding.symptom])}: {finding.brief}. {finding.explanation}"
+    """Say what, where and since when, and why."""
+    where_and_when = finding.brief.removeprefix(f"{finding.symptom.value} ")
+    return f"{title_of(finding)}, {where_and_when}. {finding.explanation}"
 
 
 def _said(state: str, title: str, text: Sequence[str], first: Sequence[str] = ()) -> dict[str, Any]:
