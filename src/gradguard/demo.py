@@ -19,9 +19,11 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from gradguard.detect import Finding, Severity
 from gradguard.lightning import GradGuard
+from gradguard.report import write_page
 
 SIZES = (64, *[64] * 11, 10)  # twelve layers
 BATCH = 64
+NAMES = ("twelve layers of sigmoids", "the same with ReLU")
 
 
 class Digits(NamedTuple):
@@ -132,8 +134,10 @@ def demo(*, epochs: int = 20, seed: int = 0, logs: str | Path = "gradguard_demo"
     for what, outcome, otherwise in (("sigmoid", sick, "nothing found"), ("ReLU", cured, "healthy")):
         symptoms = ", ".join(f.symptom.value for f in outcome.findings)
         print(f"  with {what:7} {outcome.accuracy:6.1%}   {symptoms or otherwise}")
+    page = write_page([outcome.folder / "gradguard" for outcome in (sick, cured)], Path(logs) / "report.html", NAMES)
     print(f"\nCurves, in TensorBoard:    tensorboard --logdir {logs}")
     print(f'Run record, in Python:     gradguard.record.read("{sick.folder / "gradguard"}").history')
+    print(f"Both runs, as one page:    {page.resolve()}")
     return 0 if found and healthy and cured.accuracy > sick.accuracy else 1
 
 
