@@ -17,7 +17,7 @@ from gradguard.detect import (
     UpdateTooLarge,
     UpdateTooSmall,
 )
-from tests.detect.blocks import block, layout, noisy
+from tests.detect.blocks import block, cut, layout, noisy
 
 OF = layout(3)
 
@@ -177,6 +177,17 @@ def test_weights_that_moved_before_or_have_no_learning_rate_say_nothing(rates: f
     whole.samples.learning_rates[:, 2] = 0.1
     detector.observe(whole)
     assert detector.findings() == ()
+
+
+@pytest.mark.parametrize(("level", "is_found"), [(2.3, True), (1.9, False)])
+def test_weights_that_stop_after_a_few_steps_without_having_learnt(level: float, is_found: bool) -> None:
+    losses = {step: 2.3 if step <= 10 else level for step in range(1, 201)}
+    rows = {step: [1e-3 if step < 8 else 1e-12] * 3 for step in SAMPLED}
+    for sizes in ([200], [7, 30]):
+        detector = UpdateTooSmall()
+        for part in cut(block(OF, noisy(200, OF), ratios=rows, losses=losses), sizes):
+            detector.observe(part)
+        assert bool(detector.findings()) is is_found
 
 
 def test_a_learning_rate_of_zero_for_everything_is_a_standstill() -> None:

@@ -391,7 +391,7 @@ def test_the_pull_adds_up_over_the_batches_of_a_step_and_is_of_the_loss_before_i
     seen = watch.collect(torch.tensor(1024.0))
     assert seen is not None
     last = seen.read(seen.tensors()).signals[-1]
-    assert last.pull == pytest.approx(float(model(parts).square().mean()) * 2, rel=1e-5)
+    assert last.pull == pytest.approx(float(model(parts).detach().square().mean()) * 2, rel=1e-5)
 
 
 def test_units_that_move_as_one_are_not_apart() -> None:

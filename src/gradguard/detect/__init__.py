@@ -30,8 +30,8 @@ from gradguard.detect.saturated_gates import SaturatedGates as SaturatedGates
 from gradguard.detect.saturated_units import SaturatedUnits as SaturatedUnits
 from gradguard.detect.slow_convergence import SlowConvergence as SlowConvergence
 from gradguard.detect.symptom import Symptom as Symptom
-from gradguard.detect.updates import UpdateTooLarge as UpdateTooLarge
-from gradguard.detect.updates import UpdateTooSmall as UpdateTooSmall
+from gradguard.detect.update_too_large import UpdateTooLarge as UpdateTooLarge
+from gradguard.detect.update_too_small import UpdateTooSmall as UpdateTooSmall
 from gradguard.detect.vanishing_time import VanishingTime as VanishingTime
 
 

@@ -24,7 +24,7 @@ class Signal:
         varies: how much each unit differs from entry to entry of the batch: the same with the means over the batch; 0
             where the layer gives the same whatever comes in, NaN where there is one entry.
         apart: how much of that its units do not do together: root mean square of what is left of it without the units'
-            mean at each entry, over all of it; 0 where the units of a layer rise and fall as one.
+            mean at each entry, over all of it; 0 where they rise and fall as one, NaN where there is one unit.
         pull: derivative of the loss by the logarithm of the output's size, of the layer that was called last: the loss
             would fall by about so much, were the output ``e`` times smaller. NaN of all others.
         embeds: whether it looks vectors up, whose size says nothing of the layers behind it.

@@ -129,3 +129,9 @@ class Block:
     activations: tuple[Activations, ...] = ()
     moved: Tensor | None = None
     alone: bool = True
+
+
+def matrices(layout: Layout) -> list[int]:
+    """Give the places of the weight matrices; of all but biases where there are none, as in a model of embeddings."""
+    of = {role: [i for i, one in enumerate(layout.roles) if one is role] for role in Role}
+    return of[Role.WEIGHT] or of[Role.OTHER]

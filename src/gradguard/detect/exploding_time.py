@@ -18,8 +18,9 @@ class ExplodingTime(AbstractTimeDetector):
 
     Rule: what comes back from the ends of the sequences is somewhere ``growth`` times as large as at lag 0, at
     ``patience`` samples on end; or ``growth`` to the power of 2/3 where it doubles at each step, in sequences that are
-    too short for more. Critical from the square of that, or where it overflows. LSTMs that have learnt a task over
-    their whole sequence grow a few hundredfold at single samples.
+    too short for more. Still a warning once it is over, where the first step showed it: it did its harm. Critical from
+    the square of that, or where it overflows. LSTMs that have learnt a task over their whole sequence grow a few
+    hundredfold at single samples.
 
     What it can't see: a loop of one's own with a loss at other steps than the last (``ThroughTime(loss_at_end=True)``
     says that there is none).
@@ -48,6 +49,10 @@ class ExplodingTime(AbstractTimeDetector):
         worst = max(sick, key=lambda p: p.decay.growth)
         severity = Severity.CRITICAL if worst.decay.growth >= self.growth**2 else Severity.WARNING
         return evidence_of(worst, [p.layer for p in sick], severity, lag, math.nan, self.course)
+
+    def once_over(self, first_step: int) -> Severity:
+        """Say how much it still matters: where a run began with it, its first steps were lost, or worse."""
+        return Severity.WARNING if first_step == 1 else Severity.INFO
 
     def _explodes(self, of: Profile) -> bool:
         rate, fit, _, growth = of.decay

@@ -44,7 +44,7 @@ class OscillatingLoss(AbstractLossDetector):
       step moves the weights by ``restless`` of their norm, at ``patience`` looks on end: a loss that rests on noise
       does so at smaller steps;
     - *rises*: it is 15 % and four standard errors above the mean of the first three, and a step moves the weights by
-      a quarter of ``restless``, at ``patience`` looks on end;
+      half of ``restless``, at ``patience`` looks on end;
     - *bounces*: it is not below 90 % of a, the middle half of the losses spreads over ``scatter`` of it, and a step
       moves the weights by ``moved`` of their norm or more, at ``patience`` looks on end.
 
@@ -121,7 +121,7 @@ class OscillatingLoss(AbstractLossDetector):
         rests = self.beginning.count >= LATELY and level >= 0.97 * max(self.levels)
         found = {
             "rests": rests and level > 0.5 * start > 0 and moved >= self.restless,
-            "rises": moved >= self.restless / 4 and level > 1.15 * self.first + 4 * math.sqrt(self.noise / 2 / FEW) > 0,
+            "rises": moved >= self.restless / 2 and level > 1.15 * self.first + 4 * math.sqrt(self.noise / 2 / FEW) > 0,
             "swings": has_learnt and count >= self.swings and _lasts(list(self.means)),
             "climbs": has_learnt and level > self.best + max(self.share * gained, 5 * error),
             "bounces": level > start - 0.1 * abs(start) and spread > self.scatter * abs(level) and moved >= self.moved,

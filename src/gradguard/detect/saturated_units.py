@@ -20,7 +20,7 @@ class SaturatedUnits(AbstractUnitsDetector):
     Rule and arguments are those of :class:`AbstractUnitsDetector`; a unit does nothing where the slope of its
     activation is less than a tenth of the largest at 95 % of the entries of a batch: beyond 0.974 or below 0.026 of a
     sigmoid, beyond 0.949 of a tanh. A layer is sick as well where that holds for ``FLAT`` of the entries of all its
-    units together, at either end as the input says, while the loss is not below a quarter of its start: a network that
+    units together, at either end as the input says, while the loss is not below half of its start: a network that
     is sure of what it has learnt saturates, too. Gates of recurrent modules have a detector of their own.
 
     What it can't see: sigmoids at the output, which are meant to saturate; activations inside a fused or compiled

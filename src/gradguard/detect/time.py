@@ -61,6 +61,10 @@ class AbstractTimeDetector(AbstractDetector):
     def explain(self, evidence: Evidence) -> tuple[Mapping[str, object], str]:
         """Give the numbers, and the sentences."""
 
+    def once_over(self, first_step: int) -> Severity:
+        """Say how much a finding still matters that is over, by when it began."""
+        return Severity.INFO
+
     def observe(self, block: Block) -> None:
         """Take in the next steps; overflow steps are passed over."""
         self.optimizer = block.layout.optimizer
@@ -94,7 +98,7 @@ class AbstractTimeDetector(AbstractDetector):
         return (
             Finding(
                 self.symptom,
-                worst.severity if span[2] else Severity.INFO,
+                worst.severity if span[2] else self.once_over(span[0]),
                 tuple(layer for module in chosen for layer in self.evidence[module].layers),
                 self.optimizer,
                 *span,

@@ -78,8 +78,8 @@ class AbstractUnitsDetector(AbstractDetector):
 
     @property
     def has_learnt(self) -> bool:
-        """Whether the loss is below a quarter of its start by now."""
-        return 0 < self.loss.level < 0.25 * self.loss.start
+        """Whether the loss is below half of its start by now."""
+        return 0 < self.loss.level < 0.5 * self.loss.start
 
     @abstractmethod
     def useless(self, units: Units) -> Tensor:

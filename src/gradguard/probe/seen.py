@@ -42,7 +42,9 @@ class SignalSum:
             parts["distinct"] = wide - wide.mean(axis, keepdim=True)
         if some.numel() > some.shape[axis]:
             varied = wide - wide.mean([i for i in range(some.ndim) if i != axis], keepdim=True)
-            parts["varied"], parts["apart"] = varied, varied - varied.mean(axis, keepdim=True)
+            parts["varied"] = varied
+            if some.shape[axis] > 1:
+                parts["apart"] = varied - varied.mean(axis, keepdim=True)
         norms = dict(zip(parts, _norms(list(parts.values())), strict=True))
         for name, norm in ({"compared": norms["output"]} | norms).items():
             self._join(name, norm)

@@ -1,0 +1,125 @@
+"""Steps that are too small for the weights that they change."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple, final
+
+import torch
+
+from gradguard.detect.base import AbstractDetector, PerParameter
+from gradguard.detect.block import Block, matrices
+from gradguard.detect.finding import Finding, Severity
+from gradguard.detect.recent_loss import WINDOW, RecentLoss
+from gradguard.detect.state import saved
+from gradguard.detect.symptom import Symptom
+
+BEGINNING = 10  # steps after which weights should still be moving, where nothing is learnt
+
+
+@final
+class UpdateTooSmall(AbstractDetector):
+    """A weight matrix gets gradients and has all the same not moved since the beginning, or since a few steps later.
+
+    Rule: update norm / weight norm stayed below ``ratio`` at every sample so far, over at least ``patience`` samples
+    and ``min_steps`` steps at a learning rate above zero, or at zero for all weights at once. Relative to its own past
+    on purpose: a converged run or a schedule that ends at zero has tiny updates, too, but it moved before. Where the
+    loss is where it began (not below 90 % of the first ten), the first 10 steps do not count: a scheduler of epochs
+    that is called at each step stops a run after a few of them.
+
+    What it can't see: a weight that stops moving later on.
+
+    Args:
+        ratio: limit, > 0.
+        patience: samples, >= 1.
+        min_steps: steps between the first and the last of them.
+    """
+
+    def __init__(self, ratio: float = 1e-7, *, patience: int = 5, min_steps: int = 90) -> None:
+        if not ratio > 0 or patience < 1 or min_steps < 0:
+            raise ValueError(
+                f"UpdateTooSmall needs ratio > 0, patience >= 1 and min_steps >= 0, got {ratio=}, {patience=}, "
+                f"{min_steps=}."
+            )
+        self.ratio, self.patience, self.min_steps = ratio, patience, min_steps
+        self.optimizer = ""
+        self.largest, self.late = PerParameter(0.0), PerParameter(0.0)  # of all samples, and of those after the first
+        self.loss = RecentLoss()
+        self.samples = PerParameter(0.0)
+        self.first, self.last = PerParameter(math.nan), PerParameter(math.nan)
+        self.reported: dict[str, _Standstill] = {}
+
+    def observe(self, block: Block) -> None:
+        """Take in the sampled steps among the next ones."""
+        layout, samples = block.layout, block.samples
+        self.optimizer, names = layout.optimizer, layout.names
+        is_weight = torch.zeros(len(names), dtype=torch.bool)
+        is_weight[matrices(layout)] = True
+        with_gradient = dict(zip(block.steps.tolist(), (block.grad_norms != 0) & ~block.missing, strict=True))
+        statistics = (self.largest, self.late, self.samples, self.first, self.last)
+        largest, late, count, first, last = (statistic.of(names) for statistic in statistics)
+        counted = block.has_loss & ~block.overflow & block.losses.isfinite()
+        losses = deque(zip(block.steps[counted].tolist(), block.losses[counted].tolist(), strict=True))
+        for step, ratios, rates in zip(
+            samples.steps.tolist(), samples.update_ratios, samples.learning_rates, strict=True
+        ):
+            meant_to_move = (rates > 0) | (rates[is_weight] == 0).all()  # one group at zero is a way to freeze it
+            counts = is_weight & ratios.isfinite() & meant_to_move & with_gradient[step]
+            largest = torch.where(counts, torch.maximum(largest, ratios), largest)
+            late = torch.where(counts & (step > BEGINNING), torch.maximum(late, ratios), late)
+            count = count + counts
+            first = torch.where(counts & first.isnan(), float(step), first)
+            last = torch.where(counts, float(step), last)
+            while losses and losses[0][0] <= step:
+                self.loss.observe(losses.popleft()[1])
+            moved = late if self._is_where_it_began() else largest
+            still = (count >= self.patience) & (last - first >= self.min_steps) & (moved < self.ratio)
+            for i in still.nonzero().flatten().tolist():
+                self.reported[names[i]] = _Standstill(int(first[i]), int(last[i]), float(moved[i]), active=True)
+            self._end({name for i, name in enumerate(names) if not still[i]} if self.reported else set())
+        for _, loss in losses:
+            self.loss.observe(loss)
+        for statistic, values in zip(statistics, (largest, late, count, first, last), strict=True):
+            statistic.values = values
+        self._end(self.reported.keys() - set(names))
+
+    def _is_where_it_began(self) -> bool:
+        return self.loss.count >= WINDOW and self.loss.level >= self.loss.start - 0.1 * abs(self.loss.start)
+
+    def _end(self, names: AbstractSet[str]) -> None:
+        for name in self.reported.keys() & names:
+            self.reported[name] = self.reported[name]._replace(active=False)
+
+    def findings(self) -> tuple[Finding, ...]:
+        """Say which weights stand still."""
+        if not self.reported:
+            return ()
+        active = any(standstill.active for standstill in self.reported.values())
+        ratios = {name: standstill.largest for name, standstill in self.reported.items()}
+        last_step = max(standstill.last_step for standstill in self.reported.values())
+        what = "weight matrix" if len(ratios) == 1 else "weight matrices"
+        finding = Finding(
+            Symptom.UPDATE_TOO_SMALL,
+            Severity.WARNING if active else Severity.INFO,
+            tuple(ratios),
+            self.optimizer,
+            min(standstill.first_step for standstill in self.reported.values()),
+            last_step,
+            active,
+            {"largest update/weight": max(ratios.values()), "by weight": ratios},
+            f"{len(ratios)} {what} got gradients, but until step {last_step} no step changed them by more than "
+            f"{self.ratio:.0e} of their norm.",
+        )
+        return (finding,)
+
+
+@saved
+class _Standstill(NamedTuple):
+    """From which to which sample a weight did not move, and by how much it moved at most."""
+
+    first_step: int
+    last_step: int
+    largest: float
+    active: bool
