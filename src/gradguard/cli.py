@@ -35,13 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(runs: Sequence[str], out: str) -> int:
-    from gradguard.errors import RecordError
+    from gradguard.errors import MissingPackageError, RecordError
     from gradguard.record import find_record
     from gradguard.report import write_page
 
     try:
         path = write_page([find_record(run) for run in runs], out)
-    except (RecordError, OSError) as error:
+    except (RecordError, MissingPackageError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     print(path)

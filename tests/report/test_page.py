@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from torch import nn
 
 from gradguard import Guard
 from gradguard.clip import NormClip
-from gradguard.record import Run, find_record, read
+from gradguard.detect import Layout, Role
+from gradguard.record import History, Points, Run, find_record, read
 from gradguard.report import grad_norms_by_layer, write_page
 
 CHROMIUM = shutil.which("chromium")
@@ -49,7 +51,7 @@ def train(folder: Path, *, sick: bool, layers: int = 10, steps: int = 90, prefix
             nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
         parts[f"{prefix}layer{i}"] = linear
         parts[f"{prefix}act{i}"] = nn.Sigmoid() if sick else nn.ReLU()
-    model = nn.ModuleDict({}) if not parts else nn.Sequential()
+    model = nn.Sequential()
     for name, part in parts.items():
         model._modules[name] = part  # a name with anything in it, as a state dict may have
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
@@ -61,6 +63,20 @@ def train(folder: Path, *, sick: bool, layers: int = 10, steps: int = 90, prefix
             loss.backward()
             optimizer.step()
     return folder
+
+
+def large(of: Run, layers: int, points: int) -> Run:
+    """A run of many layers, made up: stages of a hundred blocks' layers each."""
+    names = [f"stage{i // 100}.block{i % 100 // 10}.linear{i % 10}" for i in range(layers)]
+    parameters, steps = tuple(f"{name}.weight" for name in names), torch.arange(1, points + 1) * 1000
+    norms = torch.logspace(-8, 0, layers).expand(points, -1) * torch.rand(points, 1).add(0.5)
+    history = History(points)
+    for group in ("grad_norm", "weight_norm", "update_ratio"):
+        history.extend(group, parameters, Points(steps, norms, norms, norms))
+    total = norms.norm(dim=1, keepdim=True)
+    history.extend("grad_norm/total", ("",), Points(steps, total, total / 2, total * 2))
+    layout = Layout("optimizer", parameters, tuple(names), (64,) * layers, (Role.WEIGHT,) * layers)
+    return replace(of, history=history, layouts={"optimizer": layout})
 
 
 @pytest.fixture(scope="module")
@@ -208,9 +224,15 @@ def test_search_and_keys(sick: Path, opened: Any) -> None:
 
 def test_a_finding_leads_to_its_place(sick: Path, opened: Any, run: Run) -> None:
     page = opened(sick)
-    page.page.locator(".place").first.click()
-    assert page("window.gradguard.state().finding") is not None
-    assert run.findings[0].explanation[:40] in page.page.locator("body").inner_text().replace("\n", " ")
+    page.page.locator("#step").fill("70")
+    page.page.locator("#step").press("Enter")
+    before = page("window.scrollY")
+    page.page.locator(".place").last.click()
+    state = page("window.gradguard.state()")
+    run_index, place = state["finding"]
+    chosen = page("window.gradguard.data")["runs"][run_index]["optimizers"][0]["findings"][place]
+    assert chosen["symptom"] == run.findings[-1].symptom.value
+    page.until(f"window.scrollY !== {before} || window.gradguard.state().step !== 70")
 
 
 def test_two_runs_are_compared(runs: dict[str, Path], opened: Any, tmp_path: Path) -> None:
@@ -259,3 +281,17 @@ def test_an_empty_record_and_a_torn_one(runs: dict[str, Path], opened: Any, tmp_
     last.write_bytes(last.read_bytes()[:-9])
     page = opened(write_page([find_record(torn)], tmp_path / "torn.html"))
     assert "torn line" in page.page.locator("body").inner_text()
+
+
+def test_thousands_of_layers_are_grouped_by_module_and_found(
+    opened: Any, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    page = opened(write_page([large(read(runs["sick"]), layers=2000, points=300)], tmp_path / "large.html"))
+    rows = page("window.gradguard.state()")["rows"]
+    assert len(rows) <= 200
+    assert sum(len(row["layers"]) for row in rows) == 2000
+    page.page.locator("#search").fill("stage7 block3.")
+    page.until("window.gradguard.state().rows.length < 40")
+    labels = [row["label"] for row in page("window.gradguard.state()")["rows"]]
+    assert all("stage7" in label for label in labels)
+    assert any("block3." in label for label in labels)

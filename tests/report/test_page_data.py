@@ -294,3 +294,51 @@ def test_json_may_stand_in_a_script() -> None:
     assert json.loads(text) == {HOSTILE: [HOSTILE]}
     with pytest.raises(ValueError, match="Out of range float"):
         json_of(math.nan)
+
+
+def test_steps_that_all_overflowed_are_steps() -> None:
+    said = verdict([finding(Symptom.NON_FINITE)], 0)
+    assert said["state"] == "critical"
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_run_that_broke_off_is_not_called_healthy(whole: bool) -> None:
+    assert (verdict([], 1000, whole=whole)["state"] == "healthy") is whole
+
+
+def test_two_optimizers_of_which_one_has_stepped(tmp_path: Path) -> None:
+    models = {"a": nn.Linear(2, 1), "b": nn.Linear(2, 1)}
+    optimizers = {name: torch.optim.SGD(model.parameters(), lr=0.1) for name, model in models.items()}
+    with Guard(models, optimizers, run_dir=tmp_path / "run") as guard:
+        for _ in range(3):
+            models["a"](torch.ones(1, 2)).sum().backward()
+            optimizers["a"].step()
+    for run in (read(tmp_path / "run"), guard._journal.so_far()):
+        found = {one["name"]: one for one in run_data("gan", run)["optimizers"]}
+        assert found["a"]["steps"] == 3
+        assert found["a"]["series"]["grad_norm"]["x"] == [1, 2, 3]
+
+
+def test_a_nan_among_many_steps_is_still_said() -> None:
+    values = [1.0] * 9999
+    values[1234] = math.nan
+    assert series_data(points(values))["bad"] == [1235]
+
+
+def test_a_place_without_parameters_leads_nowhere(run: Run) -> None:
+    loose = Layout("optimizer", ("cls",), ("",), (1,), (Role.OTHER,))
+    sick = replace(
+        run, layouts={"optimizer": loose}, findings=(finding(Symptom.DEAD_UNITS, Severity.WARNING, "relu1"),)
+    )
+    (found,) = run_data("net", sick)["optimizers"][0]["findings"]
+    assert found["layers"] == []
+
+
+def test_a_resumed_run_goes_on(tmp_path: Path) -> None:
+    model = nn.Linear(2, 1)
+    with Guard(model, torch.optim.SGD(model.parameters(), lr=0.1), run_dir=tmp_path / "run") as guard:
+        state = guard.state_dict()
+    other = nn.Linear(2, 1)
+    with Guard(other, torch.optim.SGD(other.parameters(), lr=0.1), run_dir=tmp_path / "run") as again:
+        again.load_state_dict(state)
+        assert again._journal.so_far().manifest.status == "running"

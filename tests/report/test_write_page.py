@@ -13,7 +13,7 @@ import gradguard
 from gradguard import Guard
 from gradguard.cli import main
 from gradguard.errors import RecordError
-from gradguard.record import read
+from gradguard.record import find_record, read
 from gradguard.report import write_page
 
 
@@ -120,3 +120,19 @@ def test_the_largest_page_stays_small(tmp_path: Path) -> None:
     layout = Layout("optimizer", names, layers, (100,) * 500, (Role.WEIGHT,) * 500)
     run = replace(read(tmp_path / "run"), history=history, layouts={"optimizer": layout})
     assert write_page([run], tmp_path / "a.html").stat().st_size < 5_000_000
+
+
+def test_a_manifest_of_something_else_is_no_record(tmp_path: Path) -> None:
+    recorded(tmp_path / "run")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "manifest.json").write_text("{}")
+    assert find_record(tmp_path) == tmp_path / "run"
+    assert find_record(tmp_path / "run" / "manifest.json") == tmp_path / "run"
+    (tmp_path / "page.html").write_text("")
+    with pytest.raises(RecordError, match="There is no run record at"):
+        find_record(tmp_path / "page.html")
+
+
+def test_a_name_that_is_no_text(tmp_path: Path) -> None:
+    recorded(tmp_path / "run")
+    assert write_page([tmp_path / "run"], tmp_path / "a.html", ["\udcff"]).exists()

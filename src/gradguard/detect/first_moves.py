@@ -20,9 +20,9 @@ class FirstMoves:
     """Whether the first 50 steps moved the weights too far, all in all.
 
     They did where they moved them by ``limit`` of their norm on average, each counted as 1 at most, and the loss shows
-    it: three on end were 5 % above the first one on average, and the median of the last ten is above half of it; or
-    one is twice as high. Weights that grow from next to nothing move as far, and do no harm. Where there is no loss, or
-    one of several optimizers', from twice the limit.
+    it: three on end were 5 % above the first one on average, and the median of the last ten is above half of it; or one
+    is twice as high. Nothing is said of losses below zero. Weights that grow from next to nothing move as far, and do
+    no harm. Where there is no loss, or one of several optimizers', from twice the limit.
     """
 
     def __init__(self, limit: float = 0.05) -> None:

@@ -77,7 +77,8 @@ class UpdateTooSmall(AbstractDetector):
             moved = late if self._is_where_it_began() else largest
             still = (count >= self.patience) & (last - first >= self.min_steps) & (moved < self.ratio)
             for i in still.nonzero().flatten().tolist():
-                self.reported[names[i]] = _Standstill(int(first[i]), int(last[i]), float(moved[i]), active=True)
+                begin = int(first[i]) if largest[i] < self.ratio else max(int(first[i]), BEGINNING + 1)
+                self.reported[names[i]] = _Standstill(begin, int(last[i]), float(moved[i]), active=True)
             self._end({name for i, name in enumerate(names) if not still[i]} if self.reported else set())
         for _, loss in losses:
             self.loss.observe(loss)
@@ -99,17 +100,19 @@ class UpdateTooSmall(AbstractDetector):
         active = any(standstill.active for standstill in self.reported.values())
         ratios = {name: standstill.largest for name, standstill in self.reported.items()}
         last_step = max(standstill.last_step for standstill in self.reported.values())
+        first_step = min(standstill.first_step for standstill in self.reported.values())
+        since = f"after step {BEGINNING} and " if first_step > BEGINNING else ""
         what = "weight matrix" if len(ratios) == 1 else "weight matrices"
         finding = Finding(
             Symptom.UPDATE_TOO_SMALL,
             Severity.WARNING if active else Severity.INFO,
             tuple(ratios),
             self.optimizer,
-            min(standstill.first_step for standstill in self.reported.values()),
+            first_step,
             last_step,
             active,
             {"largest update/weight": max(ratios.values()), "by weight": ratios},
-            f"{len(ratios)} {what} got gradients, but until step {last_step} no step changed them by more than "
+            f"{len(ratios)} {what} got gradients, but {since}until step {last_step} no step changed them by more than "
             f"{self.ratio:.0e} of their norm.",
         )
         return (finding,)

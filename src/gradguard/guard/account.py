@@ -44,8 +44,9 @@ class AbstractAccount(ABC):
 
         Raises:
             OSError: it can't be written.
+            MissingPackageError: jinja2, which comes with torch, is not installed.
 
-        Host sync: one per device. Mutates: nothing.
+        Host sync: one per device. Mutates: nothing, but that the steps so far are flushed.
         """
         from gradguard.report import write_page  # a template is loaded for nobody who asks for none
 

@@ -132,7 +132,8 @@ class Journal:
 
     def so_far(self) -> Run:
         """Give the run as a record of it would be read."""
-        manifest = Manifest(self.run, (), self.status, self.created, now(), versions(), self.device)
+        created = self.created if self.writer is None else self.writer.manifest.created
+        manifest = Manifest(self.run, (), self.status, created, now(), versions(), self.device)
         found = in_order(chain(*self.findings.values()))
         return Run(manifest, dict(self.layouts), self.history, tuple(self.events), tuple(found), ())
 
@@ -156,6 +157,7 @@ class Journal:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Become the journal that gave this state; the record goes on from there with the next step."""
         self.close("rolled back")
+        self.status = "running"
         self.run, self.writer, self.opened = str(state["run"]), None, self.folder is None
         self.history.load_state_dict(state["history"])
         self.events = [event_from_plain(event) for event in state["events"]]

@@ -92,7 +92,7 @@ class Table:
         return whole
 
     def _pieces(self) -> list[Points]:
-        self.points = [_joined(self.points)] if self.points else []
+        self.points = [_joined(self.points)] if len(self.points) > 1 else self.points
         return [*self.points, *([self.open] if self.open else [])]
 
     def whole(self) -> Points:

@@ -106,15 +106,17 @@ def read(path: str | Path, *, max_points: int = POINTS) -> Run:
 
 
 def find_record(path: str | Path) -> Path:
-    """Give the folder of the one record that a folder is or has in it, at any depth.
+    """Give the folder of the one record that a folder is or has in it, at any depth; of a record's manifest, its own.
 
     Raises:
         RecordError: there is none, or more than one.
     """
     folder = Path(path)
-    if folder.is_file() or (folder / NAME).exists():
+    if folder.is_file() and folder.name == NAME:
+        return folder.parent
+    if (folder / NAME).exists():
         return folder
-    found = sorted(manifest.parent for manifest in folder.rglob(NAME))
+    found = sorted(manifest.parent for manifest in folder.rglob(NAME) if any(manifest.parent.glob("segment-*.jsonl")))
     if not found:
         raise RecordError(f"There is no run record at {folder}, nor in a folder below it: it needs a {NAME}.")
     if len(found) > 1:

@@ -43,11 +43,12 @@ def run_data(name: str, run: Run) -> dict[str, Any]:
     """Give everything of one run. Host sync: none. Mutates: nothing."""
     optimizers = [optimizer_data(run, layout) for layout in run.layouts.values()]
     steps = max((one["steps"] for one in optimizers), default=0)
+    whole = not run.problems and not run.manifest.status.startswith("failed")
     return {
         "name": name,
         "facts": facts(run, steps),
         "problems": list(run.problems),
-        "verdict": verdict(run.findings, steps),
+        "verdict": verdict(run.findings, steps, whole=whole),
         "optimizers": optimizers,
     }
 
@@ -67,17 +68,20 @@ def facts(run: Run, steps: int) -> list[list[str]]:
 
 def optimizer_data(run: Run, layout: Layout) -> dict[str, Any]:
     """Give what one optimizer's parameters showed."""
-    prefix = f"{layout.optimizer}/" if len(run.layouts) > 1 else ""
+    prefix = f"{layout.optimizer}/"  # where there are several optimizers, also before the others have stepped
+    prefix = prefix if len(run.layouts) > 1 or any(key.startswith(f"{prefix}grad_norm/") for key in run.history) else ""
     history = {key[len(prefix) :]: run.history[key] for key in run.history if key.startswith(prefix)}
     coefficient = history.get("clip/coefficient")
     clipped = None if coefficient is None else was_changed(coefficient)
     layers = tuple(dict.fromkeys(layout.layers))
     findings = [one for one in run.findings if one.optimizer == layout.optimizer]
-    total = history.get("grad_norm/total")
+    events = [one for one in run.events if one.finding.optimizer == layout.optimizer]
+    last = [int(points.steps[-1]) for points in history.values() if len(points.steps)]  # an overflow has no gradient
     return {
         "name": layout.optimizer,
-        "steps": 0 if total is None or not len(total.steps) else int(total.steps[-1]),
+        "steps": max([*last, *(one.last_step for one in findings), *(one.step for one in events)], default=0),
         "series": some_of(history, _SERIES),
+        "merged": coefficient is not None and bool((coefficient.steps.diff() > 1).any()),
         "marks": {
             "clipped": steps_where(coefficient, clipped),
             "skipped": steps_where(history.get("skipped")),
@@ -91,7 +95,7 @@ def optimizer_data(run: Run, layout: Layout) -> dict[str, Any]:
         "memory": [_memory_data(history, layer) for layer in layers_with_memory(history)],
         "gates": _gates_data(history),
         "findings": [finding_data(one, layout) for one in findings],
-        "events": [event_data(one, findings) for one in run.events if one.finding.optimizer == layout.optimizer],
+        "events": [event_data(one, findings) for one in events],
     }
 
 
@@ -126,7 +130,7 @@ def finding_data(finding: Finding, layout: Layout) -> dict[str, Any]:
     """Give a finding, with the rows of the heat maps that it names."""
     rows = {layer: row for row, layer in enumerate(dict.fromkeys(layout.layers))}
     owner = dict(zip(layout.names, layout.layers, strict=True))
-    named = (rows.get(place, rows.get(owner.get(place, ""), -1)) for place in finding.where)
+    named = (rows.get(place, rows[owner[place]] if place in owner else -1) for place in finding.where)
     return {
         "symptom": finding.symptom.value,
         "title": title_of(finding),

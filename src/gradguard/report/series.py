@@ -22,6 +22,8 @@ DIGITS = 6  # significant ones: more than a screen has pixels
 def thinned(points: Points, most: int = MOST) -> Points:
     """Merge neighbouring points until there are ``most`` at the most: their last value, least and largest are kept.
 
+    What is NaN is left out of the least and the largest.
+
     Args:
         points: of a history.
         most: how many, >= 1.
@@ -34,7 +36,7 @@ def thinned(points: Points, most: int = MOST) -> Points:
         return points
     ends = torch.arange(width - 1, count + width - 1, width, device="cpu").clamp(max=count - 1)
     low, high = (_extremes(field, width, sign) for field, sign in ((points.low, 1.0), (points.high, -1.0)))
-    return Points(points.steps[ends], points.last[ends], low, high)
+    return Points(points.steps[ends], points.last[ends].double(), low, high)
 
 
 def _extremes(values: Tensor, width: int, sign: float) -> Tensor:
@@ -49,13 +51,14 @@ def series_data(points: Points | None, most: int = MOST) -> dict[str, Any] | Non
     """Give a series for the page: steps, values, extremes where they differ, and the steps of what is not finite."""
     if points is None or not len(points.steps):
         return None
-    points = thinned(points, most)
     finite = points.last.isfinite() & (points.low.isfinite() | points.low.isnan()) & ~points.high.isinf()
+    bad = steps_where(points, ~finite, most)
+    points = thinned(points, most)
     data: dict[str, Any] = {"x": points.steps.tolist(), "y": numbers(points.last)}
     if not all(torch.allclose(field, points.last, rtol=0, atol=0, equal_nan=True) for field in points[2:]):
         data |= {"low": numbers(points.low), "high": numbers(points.high)}
-    if not finite.all():
-        data["bad"] = points.steps[~finite].tolist()
+    if bad:
+        data["bad"] = bad
     return data
 
 

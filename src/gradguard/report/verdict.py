@@ -29,12 +29,13 @@ WORDS: dict[Symptom, str] = {
 }
 
 
-def verdict(findings: Sequence[Finding], steps: int) -> dict[str, Any]:
+def verdict(findings: Sequence[Finding], steps: int, *, whole: bool = True) -> dict[str, Any]:
     """Say how a run is: state, title, a sentence for each finding that matters, and what to try first.
 
     Args:
         findings: the worst first.
         steps: that were made.
+        whole: whether the run came to its end, and all of its record could be read.
 
     Host sync: none. Mutates: nothing.
 
@@ -42,18 +43,21 @@ def verdict(findings: Sequence[Finding], steps: int) -> dict[str, Any]:
     'Healthy'
     """
     serious = [finding for finding in findings if finding.severity is not Severity.INFO]
-    if not steps:
-        return _said("empty", "No step was made", ["There is nothing to judge yet."])
     if serious:
         others = len(serious) - 1
         rest = "" if not others else ", and one more finding" if others == 1 else f", and {others} more findings"
         title = WORDS[serious[0].symptom] + rest
         said = [_sentence(finding) for finding in serious]
         return _said(serious[0].severity.value, _capital(title), said, serious[0].advice)
+    if not steps:
+        return _said("empty", "No step was made", ["There is nothing to judge yet."])
     if steps < EARLY:
         return _said("info", "Too few steps for a verdict", [f"Nothing was found in {steps} steps."])
     noted = [f"Noted: {_sentence(finding)}" for finding in findings]
-    return _said("healthy", "Healthy", [f"Nothing is wrong with {steps:,} steps, by all rules.", *noted])
+    said = [f"Nothing was found in {steps:,} steps.", *noted]
+    if not whole:
+        return _said("info", "Nothing was found, in what there is", said)
+    return _said("healthy", "Healthy", said)
 
 
 def title_of(finding: Finding) -> str:

@@ -25,11 +25,9 @@ function badge(state, word) {
   );
 }
 
-/** Text in which addresses of the documentation become links. */
+/** Text on one line. Nothing in it becomes a link: a layer may be called like an address. */
 function prose(text) {
-  return plain(text.replace(/\s+/g, " "))
-    .split(/(https?:\/\/[^\s<>"']*[^\s<>"'.,;:!?)])/)
-    .map((part, i) => (i % 2 ? make("a", { href: part, rel: "noopener noreferrer", target: "_blank" }, part) : part));
+  return [plain(text.replace(/\s+/g, " "))];
 }
 
 function swatch(colour, dash) {

@@ -1,12 +1,15 @@
 // Numbers over steps as lines, with the least and most of each stretch of steps as a band, and a legend that has the
 // values.
 
+const BEGUN = new Set();
+
 class LinePanel extends StepPanel {
   /** lines: [{key, label, series, colour, dash, run}] in the order in which they are drawn. */
   constructor(name, label, height, lines, { logarithm = true } = {}) {
     super(name, label, height);
     Object.assign(this, { lines: lines.filter((line) => seriesHas(line.series)) });
-    if (!logarithm) state.linear.add(name);
+    if (!logarithm && !BEGUN.has(name)) state.linear.add(name);
+    BEGUN.add(name); // made anew, it keeps what was chosen
     this.legend = make("ul", { class: "legend" });
   }
 

@@ -22,7 +22,6 @@ function logToggle(panel) {
   });
 }
 
-const MOST_MARKS = 2000;
 
 function normSection() {
   const panel = new NormPanel();
@@ -33,11 +32,9 @@ function normSection() {
   const clipped = shown().flatMap((optimizer, run) => {
     const marks = optimizer ? optimizer.marks : {};
     return ["clipped", "skipped"].flatMap((kind) => {
-      const count = (marks[kind] || []).length; // at MOST_MARKS the others were left out
+      const count = (marks[kind] || []).length;
       if (!count) return [];
-      return [
-        make("li", {}, withRun(`${count < MOST_MARKS ? "" : "more than "}${counted(count, "step")} ${kind}`, run)),
-      ];
+      return [make("li", {}, withRun(`${optimizer.merged ? "at least " : ""}${counted(count, "step")} ${kind}`, run))];
     });
   });
   const side = make(
@@ -129,6 +126,7 @@ function searchField(table, found) {
   const field = make("input", {
     type: "search",
     id: "search",
+    value: state.search,
     placeholder: "Search layers ( / )",
     "aria-label": "Search layers, by any part of their names",
     list: "prefixes",
