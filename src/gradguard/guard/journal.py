@@ -203,7 +203,7 @@ def tables_of(block: Block) -> list[_Table]:
         ("weight_norm", names, rows(sampled.steps, sampled.weight_norms.float())),
         ("update_ratio", names, rows(sampled.steps, sampled.update_ratios.float())),
     ]
-    rates = sampled.learning_rates.nan_to_num(-1.0).amax(1) if len(sampled.steps) else sampled.learning_rates[:, 0]
+    rates = sampled.learning_rates.nan_to_num(-1.0).amax(1) if names else sampled.learning_rates.new_zeros(0)
     if (rates >= 0).any():
         tables.append(("learning_rate", ("",), rows(sampled.steps[rates >= 0], rates[rates >= 0, None])))
     if block.has_loss.any():
