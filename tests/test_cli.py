@@ -34,6 +34,10 @@ def test_the_demo_finds_the_sick_network_out_and_the_cured_one_healthy(tmp_path:
     curves = EventAccumulator(str(tmp_path / logs / "sick" / "version_0")).Reload()
     assert len(curves.Scalars("gradguard/grad_norm/network.layer1")) == 16  # steps 1 to 4, 8, 16, 32 and every 50th
     assert "vanishing_depth" in str(curves.Tensors("gradguard/finding/vanishing_depth/text_summary"))
+    (page,) = re.findall(r"as one page: +(\S+)", done.stdout)
+    text = Path(page).read_text()
+    assert "The weights start badly" in text
+    assert "Healthy" in text
     (line,) = re.findall(r"gradguard\.record\.read\(.*\)\.history", done.stdout)
     code = f"import gradguard.record; print(len({line}['grad_norm/total'].steps))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
