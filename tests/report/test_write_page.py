@@ -70,7 +70,7 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     out = tmp_path / "page.html"
     assert main(["report", str(tmp_path / "before"), str(tmp_path / "after"), "-o", str(out)]) == 0
     assert capsys.readouterr().out.strip() == str(out)
-    assert [run["name"] for run in data_of(out)["runs"]] == ["version_0", "version_0"]
+    assert [run["name"] for run in data_of(out)["runs"]] == ["before/version_0", "after/version_0"]
     assert data_of(out)["version"] == gradguard.__version__
 
 

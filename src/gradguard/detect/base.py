@@ -16,6 +16,8 @@ from gradguard.detect.block import Block
 from gradguard.detect.finding import Finding
 from gradguard.detect.state import from_plain, saved, to_plain
 
+EARLY = 30  # steps below which nothing found means nothing: warm-up and patience of rules that look at every step
+
 
 class AbstractDetector(ABC):
     """Watches the steps of one optimizer and says what is wrong with them.

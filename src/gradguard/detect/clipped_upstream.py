@@ -87,8 +87,7 @@ class ClippedUpstream(AbstractDetector):
             first = self.spell.first_step if self.spell else self.pinned[0]
             self.spell = Spell(first, self.pinned[-1], active=True)
             self.evidence = {"clipped to": top, "steps there": len(self.pinned), "of the last": len(self.totals)}
-            if self._is_throttled():
-                self.throttles = True
+            self.throttles = self._is_throttled()
         elif self.spell:
             self.spell = Spell(self.spell.first_step, self.spell.last_step, active=False)
 

@@ -6,13 +6,13 @@ Whatever comes from a run is escaped. Colours and fonts are the notebook's own; 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from gradguard.detect.wording import left, listed, number
+from gradguard.detect.wording import cell, left, listed
 from gradguard.functional.decay import LEFT
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def finding_html(finding: Finding) -> str:
     parts = [
         f"<div>{_badge(severity, COLOURS[severity])} {what}: {steps}, {'ongoing' if finding.active else 'over'}</div>",
         f"<p style='margin:.4em 0'>{escape(finding.explanation)}</p>" if finding.explanation else "",
-        _table((), ((name, _value(value)) for name, value in finding.evidence.items())),
+        _table((), ((name, cell(value)) for name, value in finding.evidence.items())),
     ]
     if finding.advice:
         items = "".join(f"<li>{escape(sentence)}</li>" for sentence in finding.advice)
@@ -79,12 +79,12 @@ def curve_svg(sizes_L: Tensor, words: str, horizon: float = math.nan) -> str:
     """Draw sizes at lag 0, 1, 2 ... over the largest of them as a small SVG, in a logarithm down to a millionth.
 
     Args:
-        sizes_L: >= 0; what is NaN or infinite is a gap, and of a long curve the extremes of neighbours are drawn.
+        sizes_L: >= 0; what is NaN is a gap, and of a long curve the extremes of neighbours are drawn.
         words: what a screen reader says of it.
         horizon: lag at which a mark lies on the line of 1 %; none where it is not finite.
 
     Returns:
-        The drawing; nothing where no size is above 0.
+        The drawing; nothing where no size is above 0, or one is infinite.
     """
     sizes = [float(size) for size in sizes_L.double().tolist()]
     largest = max((size for size in sizes if math.isfinite(size)), default=0.0)
@@ -144,11 +144,6 @@ def _runs(sizes: Sequence[float], floor: float) -> list[list[int]]:
         if len(there) < len(lags):
             runs.append([])
     return [run if len(run) > 1 else run * 2 for run in runs if run]
-
-
-def _value(value: object) -> str:
-    """Give evidence as text: that of a table without the braces."""
-    return number(value)[1:-1] if isinstance(value, Mapping) else number(value)
 
 
 def _share(values: Tensor) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from statistics import median
 from typing import Any, final
 
+from gradguard.detect.block import Block
 from gradguard.detect.state import from_plain, to_plain
 
 FIRST = 10  # steps at which the loss is that of the start
@@ -85,6 +86,18 @@ class RecentLoss:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take it over."""
         _load(self, state)
+
+
+def feeding(recent: RecentLoss, block: Block) -> Callable[[float], None]:
+    """Give what takes the finite losses of a block in, up to a step, where the last time ended; overflows left out."""
+    counted = block.has_loss & ~block.overflow & block.losses.isfinite()
+    losses = deque(zip(block.steps[counted].tolist(), block.losses[counted].tolist(), strict=True))
+
+    def up_to(step: float) -> None:
+        while losses and losses[0][0] <= step:
+            recent.observe(losses.popleft()[1])
+
+    return up_to
 
 
 def _state_of(what: Beginning | RecentLoss) -> dict[str, Any]:

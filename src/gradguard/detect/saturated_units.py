@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import final
 
 from torch import Tensor
 
 from gradguard.detect.activations import Units
+from gradguard.detect.block import Block
+from gradguard.detect.recent_loss import RecentLoss, feeding
 from gradguard.detect.symptom import Symptom
 from gradguard.detect.units import AbstractUnitsDetector, Useless
 
@@ -33,13 +36,24 @@ class SaturatedUnits(AbstractUnitsDetector):
     symptom = Symptom.SATURATED_UNITS
     word = "saturated"
 
+    def __init__(
+        self, share: float = 0.5, *, samples: int = 4, min_entries: int = 200, patience: int = 3, min_steps: int = 16
+    ) -> None:
+        super().__init__(share, samples=samples, min_entries=min_entries, patience=patience, min_steps=min_steps)
+        self.loss = RecentLoss()
+
+    def hearing(self, block: Block) -> Callable[[float], None]:
+        """Give what takes in the losses."""
+        return feeding(self.loss, block)
+
     def useless(self, units: Units) -> Tensor:
         """Say which were at an end."""
         return units.saturated
 
     def is_flat(self, units: Units) -> bool:
         """Whether most of its entries are at an end."""
-        return units.is_bounded and units.active <= 1 - FLAT and not self.has_learnt
+        has_learnt = 0 < self.loss.level < 0.5 * self.loss.start
+        return units.is_bounded and units.active <= 1 - FLAT and not has_learnt
 
     def explain(self, worst: Useless, layers: int) -> str:
         """Say how many, and what follows."""

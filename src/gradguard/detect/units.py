@@ -5,8 +5,9 @@ Shape legend: U = units of a layer.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from collections import deque
+from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -16,7 +17,6 @@ from gradguard.detect.activations import Units
 from gradguard.detect.base import AbstractDetector, PerPlace, told
 from gradguard.detect.block import Block
 from gradguard.detect.finding import Finding, Severity
-from gradguard.detect.recent_loss import RecentLoss
 from gradguard.detect.state import saved
 from gradguard.detect.symptom import Symptom
 
@@ -74,12 +74,6 @@ class AbstractUnitsDetector(AbstractDetector):
         self.optimizer = ""
         self.seen: dict[str, _Seen] = {}
         self.worst: dict[str, Useless] = {}
-        self.loss = RecentLoss()
-
-    @property
-    def has_learnt(self) -> bool:
-        """Whether the loss is below half of its start by now."""
-        return 0 < self.loss.level < 0.5 * self.loss.start
 
     @abstractmethod
     def useless(self, units: Units) -> Tensor:
@@ -93,6 +87,10 @@ class AbstractUnitsDetector(AbstractDetector):
     def explain(self, worst: Useless, layers: int) -> str:
         """Say what that means."""
 
+    def hearing(self, block: Block) -> Callable[[float], None]:
+        """Give what takes in all else of a block that the detector wants to know, up to a step."""
+        return lambda step: None
+
     def severity(self, place: str, worst: Useless) -> Severity:
         """Say how bad it is, as long as it lasts, of a layer."""
         return Severity.CRITICAL if worst.useless == worst.units else Severity.WARNING
@@ -100,18 +98,15 @@ class AbstractUnitsDetector(AbstractDetector):
     def observe(self, block: Block) -> None:
         """Take in the sampled steps among the next ones."""
         self.optimizer = block.layout.optimizer
-        counted = block.has_loss & ~block.overflow & block.losses.isfinite()
-        losses = deque(zip(block.steps[counted].tolist(), block.losses[counted].tolist(), strict=True))
+        hear_up_to = self.hearing(block)
         for sample in block.activations:
-            while losses and losses[0][0] <= sample.step:
-                self.loss.observe(losses.popleft()[1])
+            hear_up_to(sample.step)
             here = {_place(units): units for units in sample.units}
             for place, units in here.items():
                 self.look(sample.step, place, units)
             for place in self.seen.keys() - here.keys():  # a layer that is no longer called is not sick
                 self.persistence.observe(place, sample.step, holds=False)
-        for _, loss in losses:
-            self.loss.observe(loss)
+        hear_up_to(math.inf)
 
     def look(self, step: int, place: str, units: Units) -> None:
         """Take in a layer at a sampled step."""

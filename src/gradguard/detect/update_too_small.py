@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple, final
 
@@ -12,7 +11,7 @@ import torch
 from gradguard.detect.base import AbstractDetector, PerParameter
 from gradguard.detect.block import Block, matrices
 from gradguard.detect.finding import Finding, Severity
-from gradguard.detect.recent_loss import WINDOW, RecentLoss
+from gradguard.detect.recent_loss import WINDOW, RecentLoss, feeding
 from gradguard.detect.state import saved
 from gradguard.detect.symptom import Symptom
 
@@ -60,8 +59,7 @@ class UpdateTooSmall(AbstractDetector):
         with_gradient = dict(zip(block.steps.tolist(), (block.grad_norms != 0) & ~block.missing, strict=True))
         statistics = (self.largest, self.late, self.samples, self.first, self.last)
         largest, late, count, first, last = (statistic.of(names) for statistic in statistics)
-        counted = block.has_loss & ~block.overflow & block.losses.isfinite()
-        losses = deque(zip(block.steps[counted].tolist(), block.losses[counted].tolist(), strict=True))
+        hear_up_to = feeding(self.loss, block)
         for step, ratios, rates in zip(
             samples.steps.tolist(), samples.update_ratios, samples.learning_rates, strict=True
         ):
@@ -72,16 +70,14 @@ class UpdateTooSmall(AbstractDetector):
             count = count + counts
             first = torch.where(counts & first.isnan(), float(step), first)
             last = torch.where(counts, float(step), last)
-            while losses and losses[0][0] <= step:
-                self.loss.observe(losses.popleft()[1])
+            hear_up_to(step)
             moved = late if self._is_where_it_began() else largest
             still = (count >= self.patience) & (last - first >= self.min_steps) & (moved < self.ratio)
             for i in still.nonzero().flatten().tolist():
                 begin = int(first[i]) if largest[i] < self.ratio else max(int(first[i]), BEGINNING + 1)
                 self.reported[names[i]] = _Standstill(begin, int(last[i]), float(moved[i]), active=True)
             self._end({name for i, name in enumerate(names) if not still[i]} if self.reported else set())
-        for _, loss in losses:
-            self.loss.observe(loss)
+        hear_up_to(math.inf)
         for statistic, values in zip(statistics, (largest, late, count, first, last), strict=True):
             statistic.values = values
         self._end(self.reported.keys() - set(names))

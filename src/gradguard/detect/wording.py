@@ -24,7 +24,7 @@ def listed(where: Sequence[str], most: int = 4) -> str:
     return ", ".join(name or "(root)" for name in where[:most]) + rest
 
 
-def number(value: object) -> str:
+def number(value: object, most: int = 6) -> str:
     """Write a number with three digits, of a long table the first and the last entries, and all else as it is.
 
     >>> number(0.123456), number({"": 1.0}), number("0.1 to 0.9")
@@ -34,9 +34,15 @@ def number(value: object) -> str:
         return f"{value:.3g}"
     if isinstance(value, Mapping):
         items = list(value.items())
-        shown = items if len(items) <= 6 else [*items[:3], ("...", "..."), *items[-3:]]
+        shown = items if len(items) <= most else [*items[: most // 2], ("...", "..."), *items[-(most // 2) :]]
         return "{" + ", ".join("..." if k == "..." else f"{k or '(root)'}: {number(v)}" for k, v in shown) + "}"
     return str(value)
+
+
+def cell(value: object, most: int = 6) -> str:
+    """Write evidence for a cell of a table: as :func:`number`, a table of numbers without the braces."""
+    text = number(value, most)
+    return text[1:-1] if isinstance(value, Mapping) else text
 
 
 def left(profile: Profile) -> str:

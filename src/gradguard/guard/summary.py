@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import torch
 
 from gradguard.detect import Finding, Severity, Symptom
+from gradguard.detect.base import EARLY
 from gradguard.detect.loss import AbstractLossDetector
 from gradguard.guard.track import Track
 from gradguard.record import History
 
 GROWN = 2.0  # times the first loss: no run that learns ends there
-EARLY = 30  # warm-up and patience of the slowest rule that looks at every step
 
 
 def summary(tracks: Sequence[Track], history: History, findings: Sequence[Finding]) -> str:

@@ -20,7 +20,8 @@ class TensorBoard(AbstractDashboard):
     def text(self, key: str, text: str, step: int) -> None:
         """Show it as it is, not as Markdown."""
         if add := self._method("add_text"):
-            add(key, f"```text\n{text}\n```", step)
+            fence = "`" * 12  # longer than any that a name may hold
+            add(key, f"{fence}text\n{text}\n{fence}", step)
 
     def histograms(self, each: Mapping[str, Histograms], step: int) -> None:
         """Show them with the bars that were counted, none counted twice."""

@@ -79,6 +79,12 @@ def gate_over_steps(history: Mapping[str, Points], gate: str, layer: str | None 
     return GateHistory(_spoken(group.rpartition("/")[0]), gate, steps, shares, history[f"{group}/mean"].last.double())
 
 
+def gates_in(history: Mapping[str, Points]) -> list[tuple[str, str]]:
+    """Give the layers and gates that were looked at, as :func:`gate_over_steps` takes them."""
+    there = filter(None, map(_SERIES.fullmatch, history))
+    return [(_spoken(match["layer"]), match["gate"]) for match in there]
+
+
 def plot_gates_over_steps(
     history: Mapping[str, Points],
     gate: str,

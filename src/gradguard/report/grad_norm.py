@@ -72,7 +72,7 @@ def plot_grad_norm(
         draw_series(ax, clipped, name="after clipping", colour=COLOURS[2])
     if threshold is not None:
         draw_series(ax, threshold, name="threshold", colour=COLOURS[6], linestyle="--", linewidth=1, marker="")
-    if log and (total.last > 0).any():
+    if log and (total.last.isfinite() & (total.last > 0)).any():
         ax.set_yscale("log")
     limit_to(ax, total.steps)
     make_room(ax, bottom=0.07)

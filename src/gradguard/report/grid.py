@@ -12,15 +12,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CELLS = 600_000  # most cells of a grid: 1.6 MB in the page
+CELLS = 500_000  # most cells of a heat map of layers, and of all that was seen through time: 1.3 MB in the page each
 NOTHING, ZERO, INFINITE = 0, 1, 65_535  # codes; the others are values
 FIRST, STEPS = 2, 65_532  # code of the least value, and steps up to the largest
 
 
 def grid_data(
-    steps: Tensor, values: Tensor, *, log: bool = True, least: float | None = None, most: float | None = None
+    steps: Tensor,
+    values: Tensor,
+    *,
+    log: bool = True,
+    least: float | None = None,
+    most: float | None = None,
+    cells: int = CELLS,
 ) -> dict[str, Any]:
-    """Give a table for the page, of which some columns are left out where they are too many.
+    """Give a table for the page, of which neighbouring columns are merged where they are too many.
 
     Args:
         steps: int64, [C].
@@ -28,12 +34,13 @@ def grid_data(
         log: whether the scale is one; all values are >= 0 then.
         least: lower end of the scale; the least value above 0 by default.
         most: upper end; the largest finite one.
+        cells: most cells, >= 1.
 
     Returns:
         ``x``, ``rows``, ``scale``, ``least`` and ``most`` (exponents of 10 on a logarithmic scale) and ``data``: the
         codes, 16 bits each, the lower byte first, row by row, in base64.
     """
-    steps, values = fewer_columns(steps, values)
+    steps, values = merged(steps, values, max(1, cells // max(1, values.shape[1])))
     if log:
         finite = values[values.isfinite() & (values > 0)]
         bottom = float(finite.min()) if least is None and len(finite) else least or 1.0
@@ -60,10 +67,18 @@ def grid_data(
     }
 
 
-def fewer_columns(steps: Tensor, values: Tensor, cells: int = CELLS) -> tuple[Tensor, Tensor]:
-    """Keep evenly spaced steps [C] of a table [C, R], the last one among them, so that it has so few cells."""
-    most = max(2, cells // max(1, values.shape[1]))
-    if len(steps) <= most:
+def merged(steps: Tensor, values: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Merge neighbouring columns of a table [C, R] until there are ``most``: the largest values, at their last step.
+
+    A spike of one step stays; what is NaN is left out where there is anything else beside it.
+    """
+    width = -(-len(steps) // most)
+    if width <= 1:
         return steps, values
-    kept = torch.linspace(0, len(steps) - 1, most, device="cpu").round().long()
-    return steps[kept], values[kept]
+    short = -len(steps) % width
+    padded = torch.nn.functional.pad(
+        values.nan_to_num(-torch.inf, posinf=torch.inf), (0, 0, 0, short), value=-torch.inf
+    )
+    largest = padded.view(-1, width, values.shape[1]).amax(1)
+    ends = torch.arange(1, len(largest) + 1, device="cpu").mul(width).clamp(max=len(steps)) - 1
+    return steps[ends], torch.where(largest == -torch.inf, torch.nan, largest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -42,7 +43,7 @@ def write_page(runs: Sequence[Run | str | Path], out: str | Path, names: Sequenc
     """
     if isinstance(runs, str | Path | Run) or not 1 <= len(runs) <= 2:
         raise ValueError("write_page needs a list of one run or two, each a record or the folder of one.")
-    called = [_name_of(run, place) for place, run in enumerate(runs)] if names is None else list(names)
+    called = _names_of(runs) if names is None else list(names)
     if len(called) != len(runs):
         raise ValueError(f"write_page needs a name for each run, got {len(called)} for {len(runs)}.")
     read_runs = [run if isinstance(run, Run) else read(run) for run in runs]
@@ -94,9 +95,18 @@ def json_of(data: object) -> str:
     return json.dumps(data, allow_nan=False, separators=(",", ":")).translate(_ESCAPED)
 
 
-def _name_of(run: Run | str | Path, place: int) -> str:
-    if isinstance(run, Run):
-        return f"run {place + 1}"
-    folder = Path(run).resolve()
-    folder = folder.parent if folder.is_file() else folder
-    return folder.parent.name if folder.name == "gradguard" else folder.name
+def _names_of(runs: Sequence[Run | str | Path]) -> list[str]:
+    """Name runs after their folders; after those above them, too, where these are called alike."""
+    paths = [None if isinstance(run, Run) else _folder_of(Path(run).resolve()) for run in runs]
+    names = [f"run {i + 1}" if path is None else path.name for i, path in enumerate(paths)]
+    if len(set(names)) < len(names):
+        names = [
+            name if path is None else f"{path.parent.name}/{name}" for name, path in zip(names, paths, strict=True)
+        ]
+    return names
+
+
+def _folder_of(record: Path) -> Path:
+    """Give the folder that a record is called after: in a Trainer's logs, that of the logs."""
+    folder = record.parent if record.is_file() else record
+    return folder.parent if re.fullmatch(r"gradguard(-\d+)?", folder.name) else folder

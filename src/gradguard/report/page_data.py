@@ -1,23 +1,21 @@
 """What the page of a run shows, as containers, strings and numbers: the JSON in it.
 
-Shape legend: S = steps, L = layers or lags, B = bins.
+Shape legend: S = steps, L = layers or lags.
 """
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
 from gradguard.detect import Finding, Layout
+from gradguard.detect.wording import cell
 from gradguard.record import Event, Points, Run
-from gradguard.report.grid import grid_data
+from gradguard.report.gates_over_steps import GateHistory, gate_over_steps, gates_in
+from gradguard.report.grid import CELLS, grid_data
 from gradguard.report.layers import LayerTable, grad_norms_by_layer, update_ratios_by_layer
 from gradguard.report.memory import layers_with_memory, memory_of
-from gradguard.report.series import numbers, series_data, some_of, steps_where, was_changed
+from gradguard.report.series import numbers, some_of, steps_where, was_changed
 from gradguard.report.verdict import title_of, verdict
 
 FORMAT = 1
@@ -31,17 +29,18 @@ _SERIES = {
     "learning_rate": "learning_rate",
     "moved": "update_norm/relative",
 }
-_BINS = re.compile(r"gates/(?P<layer>.+)/(?P<gate>[^/]+)/bin_0", re.DOTALL)
+EVIDENCE = 40  # most entries of a table of evidence
 
 
 def page_data(runs: Sequence[tuple[str, Run]], version: str) -> dict[str, Any]:
     """Give the JSON of a page: one run, or two to compare, each with its name."""
-    return {"format": FORMAT, "version": version, "runs": [run_data(name, run) for name, run in runs]}
+    cells = CELLS // max(1, sum(len(run.layouts) for _, run in runs))
+    return {"format": FORMAT, "version": version, "runs": [run_data(name, run, cells) for name, run in runs]}
 
 
-def run_data(name: str, run: Run) -> dict[str, Any]:
-    """Give everything of one run. Host sync: none. Mutates: nothing."""
-    optimizers = [optimizer_data(run, layout) for layout in run.layouts.values()]
+def run_data(name: str, run: Run, cells: int = CELLS) -> dict[str, Any]:
+    """Give everything of one run, with so many cells of a heat map. Host sync: none. Mutates: nothing."""
+    optimizers = [optimizer_data(run, layout, cells) for layout in run.layouts.values()]
     steps = max((one["steps"] for one in optimizers), default=0)
     whole = not run.problems and not run.manifest.status.startswith("failed")
     return {
@@ -66,14 +65,15 @@ def facts(run: Run, steps: int) -> list[list[str]]:
     return found
 
 
-def optimizer_data(run: Run, layout: Layout) -> dict[str, Any]:
+def optimizer_data(run: Run, layout: Layout, cells: int) -> dict[str, Any]:
     """Give what one optimizer's parameters showed."""
     prefix = f"{layout.optimizer}/"  # where there are several optimizers, also before the others have stepped
     prefix = prefix if len(run.layouts) > 1 or any(key.startswith(f"{prefix}grad_norm/") for key in run.history) else ""
     history = {key[len(prefix) :]: run.history[key] for key in run.history if key.startswith(prefix)}
     coefficient = history.get("clip/coefficient")
     clipped = None if coefficient is None else was_changed(coefficient)
-    layers = tuple(dict.fromkeys(layout.layers))
+    layers, gates = layers_with_memory(history), gates_in(history)
+    share = cells // max(1, len(layers) + len(gates))  # of all that was seen through time together
     findings = [one for one in run.findings if one.optimizer == layout.optimizer]
     events = [one for one in run.events if one.finding.optimizer == layout.optimizer]
     last = [int(points.steps[-1]) for points in history.values() if len(points.steps)]  # an overflow has no gradient
@@ -88,24 +88,24 @@ def optimizer_data(run: Run, layout: Layout) -> dict[str, Any]:
             "reanchored": steps_where(history.get("clip/reanchored")),
         },
         "layers": {
-            "names": list(layers),
-            "grad": _layer_grid(grad_norms_by_layer(history, layout)),
-            "ratio": _layer_grid(update_ratios_by_layer(history, layout)),
+            "names": list(dict.fromkeys(layout.layers)),
+            "grad": _layer_grid(grad_norms_by_layer(history, layout), cells),
+            "ratio": _layer_grid(update_ratios_by_layer(history, layout), cells),
         },
-        "memory": [_memory_data(history, layer) for layer in layers_with_memory(history)],
-        "gates": _gates_data(history),
+        "memory": [_memory_data(history, layer, share) for layer in layers],
+        "gates": [_gate_data(gate_over_steps(history, gate, layer), share) for layer, gate in gates],
         "findings": [finding_data(one, layout) for one in findings],
         "events": [event_data(one, findings) for one in events],
     }
 
 
-def _layer_grid(table: LayerTable) -> dict[str, Any] | None:
-    return grid_data(table.steps, table.values) if len(table.steps) and len(table.layers) else None
+def _layer_grid(table: LayerTable, cells: int) -> dict[str, Any] | None:
+    return grid_data(table.steps, table.values, cells=cells) if len(table.steps) and len(table.layers) else None
 
 
-def _memory_data(history: Mapping[str, Points], layer: str) -> dict[str, Any]:
+def _memory_data(history: Mapping[str, Points], layer: str, cells: int) -> dict[str, Any]:
     memory = memory_of(history, layer)
-    grid = grid_data(memory.steps, memory.shares, least=LEAST_LEFT, most=1.0)
+    grid = grid_data(memory.steps, memory.shares, least=LEAST_LEFT, most=1.0, cells=cells)
     grid["y"] = memory.lags.tolist()
     lines = {"horizon": memory.horizons, "length": memory.lengths}
     return {"layer": layer, "grid": grid} | {
@@ -113,17 +113,11 @@ def _memory_data(history: Mapping[str, Points], layer: str) -> dict[str, Any]:
     }
 
 
-def _gates_data(history: Mapping[str, Points]) -> list[dict[str, Any]]:
-    """Give, for each gate, which share of its values was where, over the sampled steps."""
-    found = []
-    for match in filter(None, map(_BINS.fullmatch, list(history))):
-        group = f"gates/{match['layer']}/{match['gate']}"
-        bins = [history[f"{group}/bin_{k}"] for k in range(len(history)) if f"{group}/bin_{k}" in history]
-        shares = torch.stack([points.last.double() for points in bins], 1)
-        grid = grid_data(bins[0].steps, shares, log=False, least=0.0, most=1.0)
-        mean = series_data(history.get(f"{group}/mean"))
-        found.append({"layer": match["layer"], "gate": match["gate"], "grid": grid, "mean": mean})
-    return found
+def _gate_data(found: GateHistory, cells: int) -> dict[str, Any]:
+    """Give which share of a gate's values was where, over the sampled steps."""
+    grid = grid_data(found.steps, found.shares, log=False, least=0.0, most=1.0, cells=cells)
+    mean = {"x": found.steps.tolist(), "y": numbers(found.means)}
+    return {"layer": found.layer, "gate": found.gate, "grid": grid, "mean": mean}
 
 
 def finding_data(finding: Finding, layout: Layout) -> dict[str, Any]:
@@ -141,7 +135,7 @@ def finding_data(finding: Finding, layout: Layout) -> dict[str, Any]:
         "first_step": finding.first_step,
         "last_step": finding.last_step,
         "explanation": finding.explanation,
-        "evidence": [[name, in_words(value)] for name, value in finding.evidence.items()],
+        "evidence": [[name, cell(value, EVIDENCE)] for name, value in finding.evidence.items()],
         "advice": list(finding.advice),
         "layers": sorted({row for row in named if row >= 0}),
     }
@@ -158,14 +152,3 @@ def event_data(event: Event, findings: Sequence[Finding]) -> dict[str, Any]:
         "active": event.finding.active,
         "finding": symptoms.index(event.finding.symptom) if is_there else None,
     }
-
-
-def in_words(value: object, most: int = 40) -> str:
-    """Write evidence: numbers with three digits, of a long table the first and last entries."""
-    if isinstance(value, float):
-        return f"{value:.3g}" if math.isfinite(value) else str(value)
-    if isinstance(value, Mapping):
-        items = [f"{name or '(root)'}: {in_words(item)}" for name, item in value.items()]
-        shown = items if len(items) <= most else [*items[: most // 2], "...", *items[-most // 2 :]]
-        return "; ".join(shown)
-    return str(value)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradguard.detect import Finding, Severity, Symptom
+from gradguard.detect.base import EARLY
 
-EARLY = 30  # steps below which nothing found means nothing
 WORDS: dict[Symptom, str] = {
     Symptom.NON_FINITE: "NaN or Inf in the gradients",
     Symptom.EXPLODING_DEPTH: "the gradient explodes over the layers",
