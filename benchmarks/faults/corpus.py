@@ -15,8 +15,8 @@ from benchmarks.faults.program import Program
 from benchmarks.faults.running import SEEDS
 
 KINDS = ("dense", "convolutional", "recurrent", "attention", "adversarial", "embedding", "autoencoder")
-# Three generations. The reporting half of each was looked at once, and rules were mended by it; the next one was written
-# after that, by people who had not read the rules. Families that come after these have not been looked at.
+# Three generations. The reporting half of each was looked at once, and rules were mended by it; the next one was
+# written after that, by people who had not read the rules. Families that come after these have not been looked at.
 SEEN = (*KINDS, *(f"{place}.{kind}" for place in ("second", "third") for kind in KINDS))
 FAMILIES = SEEN
 SCORES = Path(__file__).with_name("scores")
