@@ -231,3 +231,21 @@ def test_high_orders_do_not_underflow() -> None:
     of = replace(layout(2), norm_type=64.0)
     found = profile(block(of, [[1e-8, 1e-6]]), Role.WEIGHT)
     assert found[0].tolist() == pytest.approx([1e-8 * 100 ** (-1 / 64), 1e-6 * 100 ** (-1 / 64)], rel=1e-6)
+
+
+@pytest.mark.parametrize(("decades", "is_found"), [(2.8, False), (3.5, True)])
+def test_blocks_that_repeat_are_compared_place_by_place(decades: float, is_found: bool) -> None:
+    places = [f"blocks.{i}.{part}" for i in range(6) for part in ("qkv", "gate", "out")]
+    of = replace(layout(18), layers=tuple(places), names=tuple(f"{place}.weight" for place in places))
+    kinds = 10.0 ** torch.tensor([0.0, -4.0, 1.0] * 6, dtype=torch.float64)  # differ by more than depth adds
+    norms = noisy(40, of, decades * 17 / 15, spread=0.01) * kinds  # the blocks' places span 15 of 17 steps
+    detector = VanishingDepth()
+    detector.observe(block(of, norms))
+    said = detector.findings()
+    assert bool(said) is is_found
+    for one in said:
+        assert one.evidence["powers of ten over depth"] == pytest.approx(decades, abs=0.1)
+        assert all(layer.endswith(said[0].where[0].rpartition(".")[2]) for layer in one.where)
+    level = VanishingDepth()
+    level.observe(block(of, noisy(40, of, spread=0.01) * kinds))
+    assert level.findings() == ()

@@ -211,6 +211,42 @@ def test_a_first_step_that_leaves_nothing_of_the_weights(after: list[float], is_
         assert said[0].evidence["median update/weight"] == 3.0
 
 
+@pytest.mark.parametrize(("ratio", "is_found"), [(9.9, False), (10.0, True)])
+def test_a_first_step_that_is_a_multiple_of_the_weights_is_too_large_whatever_the_loss_says(
+    ratio: float, is_found: bool
+) -> None:
+    losses = dict(enumerate([2.3, *[2.0] * 49], start=1))
+    detector = UpdateTooLarge()
+    detector.observe(block(OF, noisy(50, OF), ratios={1: [ratio] * 3, 2: [0.7] * 3, 4: [0.3] * 3}, losses=losses))
+    assert bool(detector.findings()) is is_found
+
+
+@pytest.mark.parametrize(
+    ("moved", "overflow", "is_found"),
+    [
+        ([0.01] * 5 + [0.6] * 5, (), True),
+        ([0.01] * 5 + [9.0, 0.4, 9.0, 0.1, 0.1], (), True),  # each counts as 1 at most
+        ([0.01] * 5 + [0.4] * 5, (), False),
+        ([0.6] * 5 + [0.01] * 5, (), False),
+        ([0.01] * 5 + [0.6] * 5, (11,), False),  # the loss scaler's
+        ([math.nan] * 8 + [0.6, 0.6], (), True),
+    ],
+)
+def test_steps_that_end_in_nan_were_too_large_where_they_were_large(
+    moved: list[float], overflow: tuple[int, ...], is_found: bool
+) -> None:
+    norms = noisy(11, OF)
+    norms[10] = math.nan
+    detector = UpdateTooLarge()
+    detector.observe(block(OF, norms, moved=dict(enumerate(moved, start=1)), overflow=overflow))
+    detector.observe(block(OF, noisy(50, OF), first_step=12, moved=0.01))
+    said = detector.findings()
+    assert bool(said) is is_found
+    if is_found:
+        assert (said[0].severity, said[0].last_step, said[0].active) == (Severity.CRITICAL, 11, False)
+        assert said[0].evidence["median update/weight"] == pytest.approx(0.52 if moved[5] == 9.0 else 0.6)
+
+
 @pytest.mark.parametrize(
     ("make", "match"),
     [

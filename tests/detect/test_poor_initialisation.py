@@ -161,7 +161,7 @@ def test_units_that_rise_and_fall_as_one_are_alike_whatever_their_biases_are() -
         (6.0, math.nan, 8.0, True, False),
         (6.0, 7.0, None, True, False),
         (6.0, 7.0, -8.0, True, False),
-        (6.0, 7.0, 8.0, False, False),  # of a game
+        (6.0, 7.0, 8.0, False, True),  # of a game, each of whose players has a loss of its own
     ],
 )
 def test_outputs_that_are_too_large_to_begin_with(
@@ -191,3 +191,32 @@ def test_heads_with_a_bias_behind_a_small_trunk_are_no_fault() -> None:
     for varies in (0.0, 1.8e-3):
         heads = [Signal(name, 4.6, 0.01, 1e-3, varies) for name in ("policy", "value")]
         assert start([*trunk, *heads]) == []
+
+
+@pytest.mark.parametrize(("varies", "is_found"), [(1e-7, True), (1e-3, False)])
+def test_tables_that_are_too_small_to_be_seen_leave_the_end_blind(varies: float, is_found: bool) -> None:
+    tables = [Signal(name, 1e-5, 1e-8, 0.9, 0.9, embeds=True) for name in ("users", "items")]
+    said = start([*tables, Signal("body", 0.1, 0.01, 0.9, varies), Signal("head", 0.1, 0.01, 0.9, varies)])
+    assert bool(said) is is_found
+    assert all(one.where == ("body", "head") for one in said)
+
+
+def weighed(weights: list[float], gradients: list[float], *, until: int = 50) -> list[Finding]:
+    """Sampled steps that show no layer, but weights; the first weight grows from that step on."""
+    seen = block(OF, torch.tensor([gradients] * 50), ratios=dict.fromkeys(FIRST, [0.01] * 4))
+    norms = torch.tensor([weights] * len(FIRST), dtype=torch.float64)
+    norms[torch.tensor(FIRST) >= until, 0] = 1.0
+    detector = PoorInitialisation()
+    detector.observe(replace(seen, samples=replace(seen.samples, weight_norms=norms)))
+    return list(detector.findings())
+
+
+def test_two_weights_that_are_zero_and_get_nothing_keep_each_other_there() -> None:
+    (said,) = weighed([0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 1.0])
+    assert (said.severity, said.active, said.where) == (Severity.WARNING, True, ("layer0", "layer1"))
+    assert "2 weights are zero, and so are their gradients" in said.explanation
+    assert weighed([0.0, 0.0, 1.0, 1.0], [0.0, 1.0, 1.0, 1.0]) == []  # the other one gets away
+    assert weighed([1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 1.0, 1.0]) == []  # that is another fault
+    assert weighed([0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 1.0], until=3) == []
+    (said,) = weighed([0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 1.0], until=8)
+    assert (said.active, said.last_step) == (False, 4)

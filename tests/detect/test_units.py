@@ -138,3 +138,25 @@ def test_a_layer_that_is_no_longer_called_is_not_sick_any_more() -> None:
     samples = [sample(step, *([units(0.9)] if step <= 50 else []), other) for step in SAMPLED]
     (said,) = found(DeadUnits(), *samples)
     assert (said.active, said.last_step, said.severity) == (False, 50, Severity.INFO)
+
+
+@pytest.mark.parametrize(("share", "is_found"), [(0.99, False), (1.0, True)])
+def test_an_output_is_dead_where_all_of_it_is(share: float, is_found: bool) -> None:
+    of = replace(units(share), is_output=True)
+    assert bool(found(DeadUnits(), *(sample(step, of) for step in SAMPLED))) is is_found
+
+
+@pytest.mark.parametrize(
+    ("loss", "steps", "alone", "is_found"),
+    [(1.2, 200, True, True), (0.9, 200, True, False), (1.2, 140, True, False), (1.2, 200, False, False)],
+)
+def test_an_output_may_sit_at_its_ends_unless_nothing_was_learnt_by_it(
+    loss: float, steps: int, alone: bool, is_found: bool
+) -> None:
+    of = replace(units(saturated=0.9, activation="tanh", active=0.1), is_output=True)
+    sampled = [step for step in range(10, 201, 10) if step <= steps]
+    losses = {step: 2.0 if step <= 10 else loss for step in range(1, steps + 1)}
+    seen = block(OF, noisy(steps, OF), activations=[sample(step, of) for step in sampled], losses=losses)
+    detector = SaturatedUnits()
+    detector.observe(replace(seen, alone=alone))
+    assert bool(detector.findings()) is is_found

@@ -390,9 +390,71 @@ def test_of_a_game_each_one_is_seen_in_its_own_step(shown: list[Activations]) ->
     assert max(found.signals[-1].grad_rms for found in of_d) == pytest.approx(0.1, rel=1e-5)
     assert {one.layer for one in of_d[0].signals} == {"d.0", "d.2", "d.4"}
     # The generator's output is none of its hidden units, though another layer takes it.
-    assert [[one.layer for one in found.units] for found in of_g] == [["g.0"]] * 4
+    assert [[(one.layer, one.is_output) for one in found.units] for found in of_g] == [
+        [("g.0", False), ("g.2", True)]
+    ] * 4
     assert all(one.grad_rms > 0 for found in of_g for one in found.signals)
     assert {one.entries for found in of_g for one in found.units} == {10}
+
+
+def test_layers_that_are_called_before_another_ones_step_and_after_it_are_seen_together(
+    shown: list[Activations],
+) -> None:
+    features, head, judge = mlp()[:4], nn.Linear(5, 2), nn.Linear(5, 1)
+    model = nn.ModuleDict({"features": features, "head": head})
+    optimizers = {
+        "judge": torch.optim.SGD(judge.parameters(), lr=0.1),
+        "model": torch.optim.SGD(model.parameters(), lr=0.1),
+    }
+    guard = Guard({"model": model, "judge": judge}, optimizers, detectors=[Seen()])
+    for x, _ in batches(2):
+        found = features(x)  # for both
+        optimizers["judge"].zero_grad()
+        judge(found.detach()).mean().backward()
+        optimizers["judge"].step()
+        optimizers["model"].zero_grad()
+        (head(found).square().mean() - judge(found).mean()).backward()
+        optimizers["model"].step()
+    guard.close()
+    of_model = [[one.layer for one in found.signals] for found in shown if len(found.signals) > 1]
+    assert of_model == [["model.features.0", "model.features.2", "model.head"]] * 2
+
+
+class Squashed(nn.Module):
+    """Ends with a function, not a module."""
+
+    def __init__(self, end: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.body, self.end = mlp(), end
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.end(self.body(x))
+
+
+@pytest.mark.parametrize("end", [torch.relu, torch.sigmoid, lambda x: 5 * torch.tanh(x)])
+def test_what_a_model_ends_with_is_seen_as_its_output(
+    end: Callable[[Tensor], Tensor], shown: list[Activations]
+) -> None:
+    model = Squashed(end)
+    with torch.no_grad():
+        model.body[4].bias.fill_(-50.0)
+    trained(model, 1, detectors=[Seen()])
+    (hidden, also_hidden, output) = shown[0].units
+    assert [one.is_output for one in (hidden, also_hidden, output)] == [False, False, True]
+    assert (output.layer, output.entries, output.active) == ("body.4", 10, 0.0)
+    assert bool(output.silent.all()) is not output.is_bounded
+    assert bool(output.saturated.all()) is output.is_bounded
+    assert not hooked(model)
+
+
+def test_what_one_model_gives_another_of_the_same_optimizer_is_no_output(shown: list[Activations]) -> None:
+    encoder, decoder = nn.Sequential(nn.Linear(SIZE, 4), nn.ReLU()), nn.Sequential(nn.Linear(4, 1), nn.Tanh())
+    optimizer = torch.optim.SGD([*encoder.parameters(), *decoder.parameters()], lr=0.1)
+    with Guard({"encoder": encoder, "decoder": decoder}, optimizer, detectors=[Seen()]):
+        for x, y in batches(1):
+            (decoder(encoder(x)) - y).square().mean().backward()
+            optimizer.step()
+    assert [(one.layer, one.is_output) for one in shown[0].units] == [("encoder.0", False)]
 
 
 def test_two_optimizers_of_one_backward_pass_both_see_it(shown: list[Activations]) -> None:

@@ -50,7 +50,7 @@ BOUNDED = frozenset({"sigmoid", "tanh", "hardtanh", "hardsigmoid"})  # whose uni
 
 @dataclass(frozen=True, repr=False)
 class Units:
-    """The activation function behind one layer, where another layer takes its values (so no output of the model).
+    """The activation function behind one layer, where another layer takes its values, or the model gives them.
 
     Attributes:
         layer: the module whose output goes into the activation, as ``named_modules`` spells it.
@@ -61,6 +61,7 @@ class Units:
             largest at 95 % of all entries.
         active: share of all entries, of all units, at which the slope is not small.
         entries: how many entries of the batch a unit was seen on.
+        is_output: whether the model gives its values, and no layer takes them: there units may well sit at an end.
     """
 
     layer: str
@@ -69,6 +70,7 @@ class Units:
     saturated: Tensor
     active: float
     entries: int = 0
+    is_output: bool = False
 
     @property
     def is_bounded(self) -> bool:

@@ -21,6 +21,8 @@ class DeadUnits(AbstractUnitsDetector):
     same share of all entries was active at each sample so far, and some: these select the k strongest units of many,
     and those that are never among them are no fault of the training.
 
+    Of an activation that the model ends with, all units count or none: parts of an output may be meant to be zero.
+
     What it can't see: units behind a ``LeakyReLU`` (which never die), activations inside a fused or compiled module,
     and whether the layer has more units than the task needs: half of them may be dead in a network that is well.
 
@@ -49,8 +51,8 @@ class DeadUnits(AbstractUnitsDetector):
         return Severity.INFO if 0 < most < least + 1e-6 else super().severity(place, worst)
 
     def useless(self, units: Units) -> Tensor:
-        """Say which did not fire."""
-        return units.silent
+        """Say which did not fire; of an output all or none, since parts of it may well be meant to be zero."""
+        return units.silent & units.silent.all() if units.is_output else units.silent
 
     def explain(self, worst: Useless, layers: int) -> str:
         """Say how many, and what follows."""

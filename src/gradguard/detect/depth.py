@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import ClassVar, NamedTuple, final
 
 import torch
@@ -11,13 +12,13 @@ from torch import Tensor
 from gradguard.detect.base import AbstractDetector, Persistence, Spell
 from gradguard.detect.block import Block, Role
 from gradguard.detect.finding import Finding, Severity
-from gradguard.detect.profile import Trend, layers_of, profile, trend
+from gradguard.detect.profile import Trend, layers_of, profile, repeated, trend
 from gradguard.detect.state import saved
 from gradguard.detect.symptom import Symptom
 
 
 class _Profiles(NamedTuple):
-    """The profiles of one role over the steps of a block, [R, L], and their lines, [R]."""
+    """The profiles of some layers and one role over the steps of a block, [R, L], and their lines, [R]."""
 
     role: Role
     layers: tuple[str, ...]
@@ -49,7 +50,9 @@ class AbstractDepthDetector(AbstractDetector):
     ``norm_type``) and :math:`x_l \in [0, 1]` its place among the layers that have a gradient, a line
     :math:`\log_{10} g_l = a + b x_l` is fitted at each step, once over the weights and once over the biases. The step
     is sick where :math:`d \cdot b` reaches the limit and the line explains ``min_r2`` of the variance; :math:`d` is the
-    direction, +1 where the gradient vanishes.
+    direction, +1 where the gradient vanishes. Where blocks repeat, as a transformer's do, lines are fitted as well
+    through the layers that stand at the same place of each (``blocks.0.qkv``, ``blocks.1.qkv`` ...): gradients of
+    different kinds of layers differ by more than depth adds.
 
     Relative, since published absolute thresholds differ by a factor of 1000. Critical from twice the limit.
 
@@ -110,7 +113,7 @@ class AbstractDepthDetector(AbstractDetector):
     def observe(self, block: Block) -> None:
         """Take in the next steps; overflow steps and steps with a NaN or Inf are passed over."""
         self.optimizer = block.layout.optimizer
-        profiles = [p for role in self.limits if (p := self._profiles(block, role)) is not None]
+        profiles = [profiles for role in self.limits for profiles in self._profiles(block, role)]
         judged = ~block.overflow & block.totals.isfinite() & (block.totals > 0) & bool(profiles)
         for row, (step, counts) in enumerate(zip(block.steps.tolist(), judged.tolist(), strict=True)):
             self.counted += counts
@@ -135,14 +138,18 @@ class AbstractDepthDetector(AbstractDetector):
             return Spell(first.first_step, first.last_step, active=self.counted <= self.warmup + self.patience)
         return Spell(first.first_step, later.last_step, later.active)
 
-    def _profiles(self, block: Block, role: Role) -> _Profiles | None:
+    def _profiles(self, block: Block, role: Role) -> Iterator[_Profiles]:
+        """Give that of all layers, and that of each set of layers at the same place of blocks that repeat."""
         layers = layers_of(block.layout, role)
         if len(layers) < self.min_layers:
-            return None
-        sizes = profile(block, role)
-        line = trend(sizes, self.min_layers)
-        times = self.direction * line.decades / self.limits[role]
-        return _Profiles(role, layers, sizes, line, torch.where((times >= 1) & (line.r2 >= self.min_r2), times, 0.0))
+            return
+        sizes_of_all = profile(block, role)
+        for places in (range(len(layers)), *repeated(layers, self.min_layers)):
+            sizes = sizes_of_all[:, places]
+            line = trend(sizes, self.min_layers)
+            times = self.direction * line.decades / self.limits[role]
+            excess = torch.where((times >= 1) & (line.r2 >= self.min_r2), times, 0.0)
+            yield _Profiles(role, tuple(layers[i] for i in places), sizes, line, excess)
 
     def findings(self) -> tuple[Finding, ...]:
         """Say where and by how much, if it persisted: the profile shown is the steepest one since then."""

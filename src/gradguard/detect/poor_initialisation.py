@@ -4,54 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
-from typing import NamedTuple, final
+from typing import final
 
 import torch
 
 from gradguard.detect.activations import Activations, Signal
 from gradguard.detect.base import AbstractDetector, PerPlace, told
-from gradguard.detect.block import Block, Role
+from gradguard.detect.block import Block
 from gradguard.detect.finding import Finding, Severity
 from gradguard.detect.profile import trend
-from gradguard.detect.state import saved
+from gradguard.detect.starts import EVIDENCE, LOST, MEANS, Fault, leaps, zero_layers, zero_weights
 from gradguard.detect.symptom import Symptom
 
 MOST = 0.75  # of the loss, that comes of the outputs' size
 NOISE = 1e-5  # of the largest output, that is nothing but rounding
 TOGETHER = 0.05  # share of what a layer's units do that they don't do together, where its units are alike
-_MEANS = {
-    "alike": "all units of a layer give the same, get the same gradient and stay the same: each layer is one unit wide",
-    "blind": "what comes out of the last layers hardly depends on what goes in ({size:.1e} of it does)",
-    "shrinks": "the signal shrinks by a factor of {factor:.2g} per layer on its way forward",
-    "grows": "the signal grows by a factor of {factor:.2g} per layer on its way forward",
-    "fades": "the gradient shrinks by a factor of {factor:.2g} per layer on its way back",
-    "explodes": "the gradient grows by a factor of {factor:.2g} per layer on its way back",
-    "shut": "layers give nothing but zeros and get no gradient, since another one behind them begins at 0, too",
-    "loud": "the outputs are {size:.2g} large, and most of the loss of {factor:.3g} comes of their size",
-}
-LOST = frozenset({"alike", "blind", "loud", "shut"})  # what is lost is not made good by what comes after
-
-
-_EVIDENCE = {
-    "alike": "difference between units, over the output",
-    "blind": "share of the output that depends on the input",
-    "shrinks": "powers of ten lost on the way forward",
-    "grows": "powers of ten gained on the way forward",
-    "fades": "powers of ten lost on the way back",
-    "explodes": "powers of ten gained on the way back",
-    "shut": "layers",
-    "loud": "size of the outputs",
-}
-
-
-@saved
-class _Fault(NamedTuple):
-    """What was wrong at a sample."""
-
-    where: tuple[str, ...]
-    size: float
-    factor: float
 
 
 @final
@@ -65,9 +32,11 @@ class PoorInitialisation(AbstractDetector):
       layers, all but a twentieth of what the units do they do together. Where that holds for fewer than half of the
       layers, those of zero weights do not count, which will scale or gate others;
     - *blind*: in the last two thirds of the layers, and at least the last three, no output differs from input to input
-      by more than ``blind`` of its size; layers of zero weights are left out, unless they are half of all;
+      by more than ``blind`` of its size; layers of zero weights are left out, unless they are half of all. Embeddings
+      are left out, too: where there is one among the last, the others' limit is the square of ``blind``;
     - *shut*: a layer gives nothing but zeros, and gets a gradient of exactly zero: one of two layers in a row that
       begin at 0 could get away from there, both together can't;
+    - *zero*: the same by the weights alone, wherever they stand: two or more are zero, and so are their gradients;
     - *loud*: the entries of the last layer's output are larger than ``loud``, and were they smaller by a little, the
       loss would fall in proportion, or nearly (its derivative by the logarithm of their size is three quarters of the
       loss or more): a network that is sure of what it can't know yet, and has to unlearn it first. An output that is
@@ -112,72 +81,82 @@ class PoorInitialisation(AbstractDetector):
         self.min_r2, self.min_layers, self.samples = min_r2, min_layers, samples
         self.persistence = PerPlace(samples, share=1.0)
         self.optimizer = ""
-        self.looked = 0
+        self.looked = self.weighed = 0  # samples of what the layers did, and of the weights
         self.zero: frozenset[str] | None = None  # layers whose weights were 0 at the first sample
-        self.first: dict[str, _Fault] = {}
+        self.first: dict[str, Fault] = {}
 
     def observe(self, block: Block) -> None:
         """Take in the sampled steps among the next ones; one that nothing was seen of does not count."""
         self.optimizer = block.layout.optimizer
+        for row, step in enumerate(block.samples.steps.tolist()):
+            self.weighed += 1
+            self._note("zero", step, zero_weights(block, row), is_early=self.weighed <= self.samples)
         for sample in block.activations:
             if not sample.signals:
                 continue
             self.looked += 1
             if self.zero is None:
-                self.zero = _zero_layers(block, sample.step)
+                self.zero = zero_layers(block, sample.step)
             found = self._faults(sample)
             at = (block.steps == sample.step) & block.has_loss
-            if block.alone and at.any():
+            if at.any():
                 found |= self._loud(sample.signals, float(block.losses[at][-1]))
-            for kind in _MEANS:
-                if self.looked <= self.samples or self.persistence.spell(kind) is not None:
-                    self.persistence.observe(kind, sample.step, kind in found)
-            for kind, fault in found.items():
-                self.first.setdefault(kind, fault)
+            for kind in (kind for kind in MEANS if kind != "zero"):
+                self._note(kind, sample.step, found.get(kind), is_early=self.looked <= self.samples)
 
-    def _faults(self, sample: Activations) -> dict[str, _Fault]:
+    def _note(self, kind: str, step: int, fault: Fault | None, *, is_early: bool) -> None:
+        """Take in what was seen of a kind of fault: at a first sample, or later where it was there at those."""
+        if fault is not None:
+            self.first.setdefault(kind, fault)
+        if is_early or self.persistence.spell(kind) is not None:
+            self.persistence.observe(kind, step, fault is not None)
+
+    def _faults(self, sample: Activations) -> dict[str, Fault]:
         signals = [s for s in sample.signals if math.isfinite(s.rms)]
-        found: dict[str, _Fault] = {}
+        found: dict[str, Fault] = {}
         zero = self.zero or frozenset()
         alike = [s for s in signals[:-1] if s.rms > 0 and s.distinct < self.alike]
         few = 2 * len(alike) < len(signals) - 1
         alike = [s for s in alike if s.layer not in zero] if few else alike
         if alike:
-            found["alike"] = _Fault(tuple(s.layer for s in alike), max(s.distinct for s in alike), math.nan)
+            found["alike"] = Fault(tuple(s.layer for s in alike), max(s.distinct for s in alike), math.nan)
         together = [s for s in signals[:-1] if s.rms > 0 and s.apart < TOGETHER and s.varies > self.alike]
         if together and not alike and 2 * len(together) > len(signals) - 1:
-            found["alike"] = _Fault(tuple(s.layer for s in together), max(s.apart for s in together), math.nan)
+            found["alike"] = Fault(tuple(s.layer for s in together), max(s.apart for s in together), math.nan)
         moving = [s for s in signals if s.rms > 0 and s.layer not in zero]
         moving = moving if 2 * len(moving) > len(signals) else signals
         last = moving[-max(3, -(-2 * len(moving) // 3)) :]
         loudest = max((s.rms for s in last), default=0.0)
         last = [s for s in last if not 0 < s.rms < NOISE * loudest]
-        if len(signals) >= 2:
+        limit = self.blind
+        if len({s.embeds for s in last}) == 2:  # what is looked up differs, whatever comes of it
+            last, limit = [s for s in last if not s.embeds and s.layer not in zero], self.blind**2
+        if len(signals) >= 2 and last:
             varies = max(0.0 if s.rms == 0 else math.inf if math.isnan(s.varies) else s.varies for s in last)
-            if varies < self.blind:
-                found["blind"] = _Fault(tuple(s.layer for s in last), varies, math.nan)
+            if varies < limit:
+                found["blind"] = Fault(tuple(s.layer for s in last), varies, math.nan)
         shut = tuple(s.layer for s in signals if s.rms == 0 and s.grad_rms == 0)
         if shut:
-            found["shut"] = _Fault(shut, float(len(shut)), math.nan)
+            found["shut"] = Fault(shut, float(len(shut)), math.nan)
         sized = [s for s in signals if not s.embeds]
         hidden = sized[:-1] if len(sized) > self.min_layers else sized
         found |= self._line([(s, s.rms) for s in hidden], ("grows", self.forward), ("shrinks", self.forward))
         found |= self._line([(s, s.grad_rms) for s in sized], ("fades", self.fading), ("explodes", self.exploding))
         return found
 
-    def _loud(self, signals: Sequence[Signal], loss: float) -> dict[str, _Fault]:
+    def _loud(self, signals: Sequence[Signal], loss: float) -> dict[str, Fault]:
         """Find an output whose size is what the loss comes of."""
         last = signals[-1]
         if not (last.rms >= self.loud and last.pull >= MOST * loss > 0):
             return {}
-        return {"loud": _Fault((last.layer,), last.rms, loss)}
+        return {"loud": Fault((last.layer,), last.rms, loss)}
 
     def _line(
         self, sizes: Sequence[tuple[Signal, float]], up: tuple[str, float], down: tuple[str, float]
-    ) -> dict[str, _Fault]:
+    ) -> dict[str, Fault]:
         """Find the steady rise or fall of a size over depth."""
         there = [(s, size) for s, size in sizes if size > 0 and math.isfinite(size)]
-        if len(there) < self.min_layers and not _leaps([size for _, size in there]):
+        if len(there) < self.min_layers and not leaps([size for _, size in there]):
             return {}
         line = trend(torch.tensor([[size for _, size in there]], dtype=torch.float64))
         decades, r2 = float(line.decades), float(line.r2)
@@ -185,7 +164,7 @@ class PoorInitialisation(AbstractDetector):
         if abs(decades) < limit or not r2 >= self.min_r2:
             return {}
         factor = 10 ** (abs(decades) / (len(there) - 1))
-        return {kind: _Fault(tuple(s.layer for s, _ in there), abs(decades), factor)}
+        return {kind: Fault(tuple(s.layer for s, _ in there), abs(decades), factor)}
 
     def findings(self) -> tuple[Finding, ...]:
         """Say what is wrong with the start, in one finding."""
@@ -193,10 +172,10 @@ class PoorInitialisation(AbstractDetector):
         if not spells:
             return ()
         chosen, span = told(spells)
-        faults = {kind: self.first[kind] for kind in _MEANS if kind in chosen}
+        faults = {kind: self.first[kind] for kind in MEANS if kind in chosen}
         severity = Severity.WARNING if {"alike", "blind"}.isdisjoint(faults) else Severity.CRITICAL
         over = Severity.INFO if LOST.isdisjoint(faults) else Severity.WARNING
-        reasons = "; ".join(_MEANS[kind].format(size=fault.size, factor=fault.factor) for kind, fault in faults.items())
+        reasons = "; ".join(MEANS[kind].format(size=fault.size, factor=fault.factor) for kind, fault in faults.items())
         return (
             Finding(
                 Symptom.POOR_INITIALISATION,
@@ -204,27 +183,7 @@ class PoorInitialisation(AbstractDetector):
                 tuple(dict.fromkeys(layer for fault in faults.values() for layer in fault.where)),
                 self.optimizer,
                 *span,
-                {_EVIDENCE[kind]: fault.size for kind, fault in faults.items()},
+                {EVIDENCE[kind]: fault.size for kind, fault in faults.items()},
                 f"At the start, {reasons}.",
             ),
         )
-
-
-def _leaps(sizes: Sequence[float]) -> bool:
-    """Whether three layers or more are enough to tell: from each to the next the size grows, or shrinks, tenfold."""
-    steps = [math.log10(b / a) for a, b in pairwise(sizes)]
-    return len(steps) >= 2 and (min(steps) >= 1 or max(steps) <= -1)
-
-
-def _zero_layers(block: Block, step: int) -> frozenset[str]:
-    """Give the layers whose weights are all 0 before a sampled step."""
-    at = block.samples.steps == step
-    if not at.any():
-        return frozenset()
-    norms: dict[str, float] = {}
-    for layer, role, norm in zip(
-        block.layout.layers, block.layout.roles, block.samples.weight_norms[at][-1].tolist(), strict=True
-    ):
-        if role is not Role.BIAS:
-            norms[layer] = norms.get(layer, 0.0) + norm
-    return frozenset(layer for layer, norm in norms.items() if norm == 0)

@@ -6,6 +6,8 @@ Shape legend: R = steps, L = layers, N = parameters.
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -29,6 +31,18 @@ class Trend(NamedTuple):
 def layers_of(layout: Layout, role: Role) -> tuple[str, ...]:
     """Layers that have a parameter of ``role``, in the order of the model."""
     return tuple(dict.fromkeys(layer for layer, r in zip(layout.layers, layout.roles, strict=True) if r is role))
+
+
+def repeated(layers: Sequence[str], at_least: int) -> tuple[tuple[int, ...], ...]:
+    """Places of the layers whose names differ by numbers alone, where these are not all there are.
+
+    >>> repeated(["stem", "blocks.0.fc", "blocks.0.out", "blocks.1.fc", "blocks.1.out"], 2)
+    ((1, 3), (2, 4))
+    """
+    of: dict[str, list[int]] = {}
+    for i, layer in enumerate(layers):
+        of.setdefault(re.sub(r"\d+", "*", layer), []).append(i)
+    return tuple(tuple(places) for places in of.values() if at_least <= len(places) < len(layers))
 
 
 def profile(block: Block, role: Role) -> Tensor:

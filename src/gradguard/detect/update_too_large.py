@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from statistics import median_low
+from collections import deque
+from statistics import fmean, median_low
 from typing import final
 
 from gradguard.detect.base import AbstractDetector, Persistence, Spell
-from gradguard.detect.block import Block, matrices
+from gradguard.detect.block import Block, Role, matrices
 from gradguard.detect.finding import Finding, Severity
 from gradguard.detect.first_moves import FirstMoves
 from gradguard.detect.symptom import Symptom
 
+SURE = 10.0  # times ``breaking``, at step 1, where the loss is not asked: 1.2 was the most in healthy programs
 AFTER = 10  # losses after the first step, in which harm shows
+BEFORE = 5  # steps before the first gradient that is not finite, in which its cause shows
 
 
 @final
@@ -22,12 +25,16 @@ class UpdateTooLarge(AbstractDetector):
     Rule: the median over all weight matrices of update norm / weight norm, on sampled steps. Critical where it
     reaches ``breaking`` at two samples on end after step 1, or half of that at step 1, where the loss rises by it (of
     the next ten losses the median is 15 % above the first one, or the highest three times as high): Adam's first step
-    on small weights is as large in runs that train well, but does no harm there. A warning where it reaches ``ratio``
-    at ``patience`` samples on end that span ``min_steps`` steps after ``warmup``. About 1e-3 is usual. Weights that
-    were zero at the first sample are left out of the first two limits: whatever grows from nothing doubles.
+    on small weights is as large in runs that train well, but does no harm there. From ten times ``breaking`` the loss
+    is not asked, unless the model has nothing but tables, which may begin at next to nothing. A warning where it
+    reaches ``ratio`` at ``patience`` samples on end that span ``min_steps`` steps after ``warmup``. About 1e-3 is
+    usual. Weights that were zero at the first sample are left out of the first two limits: whatever grows from nothing
+    doubles.
 
     A warning as well where all of the first 50 steps, and not the sampled ones alone, moved the weights too far on
-    average: see :class:`FirstMoves`.
+    average: see :class:`FirstMoves`. Critical where the run ended in NaN and Inf by it: where the last five steps
+    before the first gradient that is not finite moved the weights by half of ``breaking`` on average, each counted as
+    ``breaking`` at most.
 
     What it can't see: what happens between samples; a single layer that moves too fast among many that do not.
 
@@ -61,7 +68,10 @@ class UpdateTooLarge(AbstractDetector):
         self.at_first, self.first_by_weight = 0.0, dict[str, float]()  # the ratios of step 1
         self.losses: tuple[float, ...] = ()  # the first eleven
         self.first_moves = FirstMoves()
-        self.alone = True
+        self.lately: deque[float] = deque(maxlen=BEFORE)  # how far the last steps moved the weights
+        self.end: Spell | None = None  # where the run went on without a finite gradient, after such steps
+        self.has_ended = False
+        self.alone, self.has_tables_alone = True, False
         self.zero_at_first: frozenset[str] | None = None
         self.optimizer = ""
         self.largest = 0.0
@@ -72,11 +82,13 @@ class UpdateTooLarge(AbstractDetector):
         layout, samples = block.layout, block.samples
         self.optimizer, self.alone = layout.optimizer, block.alone
         self.first_moves.observe(block)
+        self._see_end(block)
         if len(self.losses) <= AFTER:
             losses = block.losses[block.has_loss & ~block.overflow & block.losses.isfinite()].tolist()
             self.losses = (*self.losses, *losses)[: AFTER + 1]
         weights = matrices(layout)
         names = [layout.names[i] for i in weights]
+        self.has_tables_alone = Role.WEIGHT not in layout.roles
         for step, ratios, norms in zip(
             samples.steps.tolist(), samples.update_ratios[:, weights], samples.weight_norms[:, weights], strict=True
         ):
@@ -96,7 +108,24 @@ class UpdateTooLarge(AbstractDetector):
             if (breaks or lasts) and middle > self.largest:
                 self.largest, self.largest_by_weight = middle, by_weight
 
+    def _see_end(self, block: Block) -> None:
+        """Look at the steps before the first gradient that is not finite."""
+        if self.has_ended or block.moved is None:
+            return
+        made = ~block.overflow & ~block.skipped
+        columns = block.steps[made].tolist(), block.moved[made].tolist(), block.totals[made].isfinite().tolist()
+        for step, moved, is_finite in zip(*columns, strict=True):
+            if not is_finite:
+                self.has_ended = True
+                if self.lately and fmean(self.lately) >= self.breaking / 2:
+                    self.end = Spell(max(1, step - len(self.lately)), step, active=False)
+                return
+            if math.isfinite(moved):
+                self.lately.append(min(moved, self.breaking))
+
     def _was_overwritten(self) -> bool:
+        if self.at_first >= SURE * self.breaking and not self.has_tables_alone:
+            return True
         if self.at_first < self.breaking / 2 or len(self.losses) <= AFTER:
             return False
         if not self.alone:
@@ -113,15 +142,16 @@ class UpdateTooLarge(AbstractDetector):
             lasting = None
         first = Spell(1, 1, active=False) if self._was_overwritten() else None
         moves = Spell(1, self.first_moves.last_step, active=False) if self.first_moves.are_too_large else None
-        spells = [spell for spell in (first, moves, self.breaks.spell, lasting) if spell is not None]
+        spells = [spell for spell in (first, moves, self.end, self.breaks.spell, lasting) if spell is not None]
         if not spells:
             return ()
         is_first = (first is not None or moves is not None) and self.at_first > self.largest
-        largest = max(self.at_first if is_first else self.largest, self.first_moves.average if moves else 0.0)
+        average = max(self.first_moves.average if moves else 0.0, fmean(self.lately) if self.end else 0.0)
+        largest = max(self.at_first if is_first else self.largest, average)
         ordered = sorted((self.first_by_weight if is_first else self.largest_by_weight).items(), key=lambda i: -i[1])
         finding = Finding(
             Symptom.UPDATE_TOO_LARGE,
-            Severity.CRITICAL if first or self.breaks.spell is not None else Severity.WARNING,
+            Severity.CRITICAL if first or self.end or self.breaks.spell is not None else Severity.WARNING,
             tuple(name for name, ratio in ordered if ratio >= self.ratio),
             self.optimizer,
             min(spell.first_step for spell in spells),

@@ -7,7 +7,7 @@ tensor of the model nor its graph, but for a copy of some entries of the last ou
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, final
 
@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from gradguard.errors import GradGuardWarning
 from gradguard.functional import tensors_in
 from gradguard.probe.fast_path import FastPaths
-from gradguard.probe.hearing import Hook
-from gradguard.probe.layers import axis_of, is_embedding, is_norm
+from gradguard.probe.layer_ears import LayerEar, ModelEar, is_backward
+from gradguard.probe.layers import axis_of, is_compiled, is_embedding, is_norm
 from gradguard.probe.seen import Kept, Seen, SignalSum, UnitSum, is_plain, packed
 from gradguard.probe.slopes import saved
 from gradguard.probe.trail import Found, Trail
@@ -43,7 +43,7 @@ class ActivationWatch:
     def __init__(self, *, everything: bool = False, edges: list[Any] | None = None) -> None:
         self.everything, self.edges, self.is_on = everything, edges, False
         self.error: Exception | None = None
-        self._ears: list[_Ear] = []
+        self._ears: list[LayerEar | ModelEar] = []
         self._paths: FastPaths | None = None
         self.dropped: set[str] = set()  # layers of which a look went wrong
         self._begin()
@@ -63,11 +63,15 @@ class ActivationWatch:
         if self.error is not None:
             return
         self._begin()
-        self._ears = [_Ear(self, name, layer) for name, layer in layers]
-        self._paths, self.is_on = FastPaths(models, {id(ear.layer): ear for ear in self._ears}), True
-        for ear in self._ears:
+        ears, models = [LayerEar(self, name, layer) for name, layer in layers], list(models)
+        self._paths, self.is_on = FastPaths(models, {id(ear.layer): ear for ear in ears}), True
+        heads = [ModelEar(self, model) for model in _owner(models, [ear.layer for ear in ears])]
+        self._ears = [*ears, *heads]
+        for ear in ears:
             if not self._paths.holds(ear.layer):
                 ear.on()
+        for head in heads:
+            head.on()
         self._paths.on()
 
     def off(self) -> None:
@@ -88,7 +92,7 @@ class ActivationWatch:
         self._begin()
 
     def interrupt(self) -> None:
-        """Forget what was heard as soon as something new is: it was for another optimizer's step."""
+        """Forget what was heard as soon as it is heard anew: it was for another optimizer's step."""
         self.is_interrupted = bool(self.calls)
 
     def collect(self, scale: Tensor | None = None) -> Seen | None:
@@ -115,12 +119,12 @@ class ActivationWatch:
 
     def _pack(self, scale: Tensor | None) -> Seen:
         in_order = sorted(self.units.items(), key=lambda item: self.order[item[0][0]])
-        whole = [(layer, one) for (layer, *_), one in in_order if one.live is not None]
+        whole = [(layer, one) for (layer, *_), one in in_order]
         return packed(self.signals, whole, scale)
 
     def called(self, name: str) -> bool:
         """Count a call that begins; say whether it is looked at."""
-        if self.is_interrupted:
+        if self.is_interrupted and name in self.calls:
             self._close()
         self.calls[name] = self.calls.get(name, 0) + 1
         if not is_backward():
@@ -140,7 +144,14 @@ class ActivationWatch:
                     if self.order.get(found.made.layer, 0) <= at:
                         self._add_units(found, tensor)
 
-    def _add_units(self, found: Found, tensor: Tensor) -> None:
+    def gave(self, result: Any) -> None:
+        """Look at the activations between the last layers and what the model gives."""
+        for tensor in tensors_in(result):
+            if tensor.requires_grad and is_plain(tensor):
+                for found in self.trail.behind(tensor):
+                    self._add_units(found, tensor, is_output=True)
+
+    def _add_units(self, found: Found, tensor: Tensor, *, is_output: bool = False) -> None:
         values = saved(found.node, found.slope.field)
         if values is None and found.slope.field == "result" and found.node is tensor.grad_fn:
             values = tensor.detach()
@@ -149,7 +160,7 @@ class ActivationWatch:
             values, others = there
             (units,) = (n for i, n in enumerate(values.shape) if i not in others)
             key = found.made.layer, found.slope.name, units
-            self.units.setdefault(key, UnitSum(found.slope)).add(values, others, found.slope)
+            self.units.setdefault(key, UnitSum(found.slope, is_output=is_output)).add(values, others, found.slope)
 
     def made(self, name: str, layer: nn.Module, result: Any) -> None:
         """Look at the output of a layer, and note who made it."""
@@ -193,57 +204,14 @@ class ActivationWatch:
             signal.is_over = True
 
 
-def is_backward() -> bool:
-    """Whether a backward pass runs."""
-    return torch._C._current_graph_task_id() != -1
+def _owner(models: Sequence[nn.Module], layers: Sequence[nn.Module]) -> list[nn.Module]:
+    """Give the model that all layers are part of: what another one takes of it is no output. None of a compiled one."""
+    wanted = {id(layer) for layer in layers}
+    owners = [model for model in models if any(id(part) in wanted for part in model.modules())]
+    return owners if len(owners) == 1 and not is_compiled(owners[0]) else []
 
 
 def _is_of_layer(error: Exception) -> bool:
     """Whether the next layer may well be looked at."""
     is_memory = isinstance(error, torch.OutOfMemoryError) or "memory" in str(error)
     return isinstance(error, AttributeError | IndexError | RuntimeError) and not is_memory
-
-
-@final
-class _Ear:
-    """Listens to one layer."""
-
-    def __init__(self, watch: ActivationWatch, name: str, layer: nn.Module) -> None:
-        self.watch, self.name, self.layer = watch, name, layer
-        self._handles: list[Any] = []
-
-    def on(self) -> None:
-        self.off()
-        before, after = Hook(self._before), Hook(self._after)
-        self._handles = [
-            self.layer.register_forward_pre_hook(before, with_kwargs=True),
-            self.layer.register_forward_hook(after, with_kwargs=True),
-        ]
-
-    def off(self) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
-
-    def _before(self, layer: nn.Module, args: Any, kwargs: Any) -> None:
-        if self._counts(layer) and self.watch.called(self.name):
-            self.watch.safely(self.watch.took, self.name, (args, kwargs), layer=self.name)
-
-    def _after(self, layer: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
-        if self._counts(layer):
-            self.watch.safely(self.watch.made, self.name, layer, result, layer=self.name)
-
-    def _counts(self, layer: nn.Module) -> bool:
-        """Whether a call is one of training: of the layer itself, no replica of it."""
-        watch = self.watch
-        return (
-            layer is self.layer
-            and watch.is_on
-            and (layer.training or watch.everything)
-            and torch.is_grad_enabled()
-            and watch.error is None
-            and self.name not in watch.dropped
-            and not (self.name in watch.forward and is_backward())  # a checkpoint runs again what was heard already
-            and torch._C._get_tracing_state() is None
-            and not (torch.cuda.is_available() and torch.cuda.is_current_stream_capturing())
-        )

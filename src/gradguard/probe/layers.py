@@ -85,7 +85,12 @@ def _is_unborn(module: nn.Module) -> bool:
     return isinstance(module, LazyModuleMixin) and module.has_uninitialized_params()
 
 
+def is_compiled(module: nn.Module) -> bool:
+    """Whether ``torch.compile`` was asked to compile it as a whole."""
+    return type(module).__name__ == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None
+
+
 def _compiled_parts(model: nn.Module) -> Iterator[nn.Module]:
     for module in model.modules():
-        if type(module).__name__ == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None:
+        if is_compiled(module):
             yield from module.modules()

@@ -100,8 +100,8 @@ class Kept:
 class UnitSum:
     """On how many entries each unit of an activation is not flat, over the calls of a step."""
 
-    def __init__(self, slope: Slope) -> None:
-        self.slope, self.entries = slope, 0
+    def __init__(self, slope: Slope, *, is_output: bool = False) -> None:
+        self.slope, self.is_output, self.entries = slope, is_output, 0
         self.live: Tensor | None = None  # [U]
 
     def add(self, values: Tensor, others: tuple[int, ...], slope: Slope) -> None:
@@ -125,13 +125,13 @@ class Seen(NamedTuple):
 
     Attributes:
         signals: of each layer: which norms there are, in their order, and what they are over.
-        units: of each activation: layer, slope and number of entries of a unit.
+        units: of each activation: layer, slope, number of entries of a unit, whether it is the model's output.
         packed: norms on a device in one tensor, and which ones.
         live: of each activation, [U].
     """
 
     signals: Mapping[str, SignalSum]
-    units: Sequence[tuple[str, Slope, int]]
+    units: Sequence[tuple[str, Slope, int, bool]]
     packed: Sequence[tuple[Sequence[tuple[str, str]], Tensor]]
     live: Sequence[Tensor]
 
@@ -180,8 +180,9 @@ def packed(signals: Mapping[str, SignalSum], units: Sequence[tuple[str, UnitSum]
     for (device, _, is_grad), keys in groups.items():
         norms = torch.stack([signals[layer].norms[name] for layer, name in keys])
         found.append((keys, norms / scale.to(device) if is_grad and scale is not None else norms))
-    there = [(layer, one.slope, one.entries, one.live) for layer, one in units if one.live is not None]
-    return Seen(signals, [one[:3] for one in there], found, [one[3] for one in there])
+    there = [(layer, one) for layer, one in units if one.live is not None]
+    of = [(layer, one.slope, one.entries, one.is_output) for layer, one in there]
+    return Seen(signals, of, found, [one.live for _, one in there if one.live is not None])
 
 
 def is_plain(tensor: Any) -> bool:
@@ -194,11 +195,12 @@ def is_plain(tensor: Any) -> bool:
     )
 
 
-def _units(layer: str, slope: Slope, entries: int, live: Tensor) -> Units:
+def _units(layer: str, slope: Slope, entries: int, is_output: bool, live: Tensor) -> Units:
     none = torch.zeros(len(live), dtype=torch.bool)
     silent = live == 0 if slope.falls_silent else none
     saturated = live <= (1 - SATURATED) * entries if slope.is_bounded else none
-    return Units(layer, slope.name, silent, saturated, float(live.double().mean()) / entries, entries)
+    active = float(live.double().mean()) / entries
+    return Units(layer, slope.name, silent, saturated, active, entries, is_output)
 
 
 def _norms(tensors: list[Tensor]) -> tuple[Tensor, ...]:
