@@ -18,7 +18,7 @@ from gradguard.detect import (
     SlowConvergence,
     UpdateTooLarge,
 )
-from tests.detect.blocks import block, layout, noisy
+from tests.detect.blocks import block, cut, layout, noisy
 
 OF = layout(3)
 
@@ -155,10 +155,40 @@ def test_a_loss_that_creeps() -> None:
     def creeping(slope: float) -> list[float]:
         return [2.3 - slope * t + e for t, e in enumerate(noise(600, 0.01))]
 
-    assert [one.severity for one in found(SlowConvergence(), creeping(5e-4), 4e-4)] == [Severity.WARNING]
-    assert found(SlowConvergence(), creeping(5e-4), 6e-4) == []
-    assert found(SlowConvergence(), creeping(0.0), 4e-4) == []  # it rests
-    assert not any(one.active for one in found(SlowConvergence(), creeping(2e-3), 4e-4))  # it has fallen
+    assert [one.severity for one in found(SlowConvergence(), creeping(5e-4), 9e-4)] == [Severity.WARNING]
+    assert found(SlowConvergence(), creeping(5e-4), 1.1e-3) == []
+    assert found(SlowConvergence(), creeping(0.0), 5e-4) == []  # it rests
+    assert not any(one.active for one in found(SlowConvergence(), creeping(2e-3), 5e-4))  # it has fallen
+
+
+@pytest.mark.parametrize("moved", [3.9e-4, 4.1e-4])
+def test_a_loss_that_rests_at_small_steps(moved: float) -> None:
+    assert bool(found(SlowConvergence(), [2.3 + e for e in noise(300, 0.01)], moved)) is (moved < 4e-4)
+
+
+def with_rate(rate: Callable[[int], float], loss: float, steps: int = 400, *, alone: bool = True) -> list[Finding]:
+    """A run whose learning rate changes; the first losses are 2."""
+    sampled = [1, 2, 3, 10, *range(50, steps + 1, 10)]
+    losses = {step: 2.0 if step <= 10 else loss for step in range(1, steps + 1)}
+    seen = block(OF, noisy(steps, OF), ratios=dict.fromkeys(sampled, [0.01] * 3), losses=losses, moved=0.01)
+    rates = torch.tensor([[rate(step)] * 3 for step in sampled], dtype=torch.float64)
+    detector = SlowConvergence()
+    for part in cut(replace(seen, samples=replace(seen.samples, learning_rates=rates), alone=alone), [7, 50, 1, 90]):
+        detector.observe(part)
+    return list(detector.findings())
+
+
+def test_a_learning_rate_that_is_gone_before_anything_was_learnt() -> None:
+    (said,) = with_rate(lambda step: 0.1 * 0.9**step, 1.2)
+    assert (said.severity, said.active) == (Severity.WARNING, True)
+    assert "at a fiftieth of its highest, or less, since step 50" in said.explanation
+    assert with_rate(lambda step: 0.1 * 0.9**step, 0.9) == []  # enough was learnt
+    assert with_rate(lambda step: 0.1 if step < 60 else 0.0021, 1.2) == []  # a forty-eighth
+    assert with_rate(lambda step: 0.1 if step < 60 else 0.0019, 1.2) != []
+    assert with_rate(lambda step: 0.1 if step < 140 else 0.001, 1.2) == []  # less than three quarters of the run
+    assert with_rate(lambda step: 0.1 * (1 + math.cos(math.pi * step / 400)), 1.2) == []  # a cosine that ends
+    assert with_rate(lambda step: 0.0, 1.2) == []  # never was one
+    assert with_rate(lambda step: 0.1 * 0.9**step, 1.2, alone=False) == []
 
 
 def test_a_run_that_hardly_moves() -> None:
@@ -187,7 +217,7 @@ def test_a_slow_run_that_falls_later_is_over() -> None:
 def test_the_losses_of_a_game_are_not_judged() -> None:
     assert found(LossSpike(), spiked(301, 400, 5.0), alone=False) == []
     assert found(OscillatingLoss(), falling(200) + [0.2 + 0.01 * t for t in range(200)], alone=False) == []
-    for moved, is_found in ((1e-4, False), (2e-5, True)):
+    for moved, is_found in ((1.1e-4, False), (9e-5, True)):
         assert bool(found(SlowConvergence(), [0.7] * 300, moved, alone=False)) is is_found
 
 

@@ -111,8 +111,8 @@ def test_a_fault_counts_if_it_is_there_from_the_first_samples_on() -> None:
     assert found(*(sample(step, signals=well if step == 1 else sick) for step in FIRST)) == []
     (said,) = found(*(sample(step, signals=sick if step < 4 else well) for step in FIRST))
     assert (said.first_step, said.last_step, said.active, said.severity) == (1, 3, False, Severity.WARNING)
-    growing = signals(factor=10.0)
-    (said,) = found(*(sample(step, signals=growing if step < 4 else well) for step in FIRST))
+    shrinking = signals(factor=0.3)
+    (said,) = found(*(sample(step, signals=shrinking if step < 4 else well) for step in FIRST))
     assert (said.active, said.severity) == (False, Severity.INFO)  # what it costs is made good
 
 
@@ -121,7 +121,10 @@ def test_what_is_not_finite_is_left_out() -> None:
     assert start([*usual[:2], Signal("bad", math.nan, math.inf, math.nan, math.nan), *usual[2:]]) == []
 
 
-@pytest.mark.parametrize("wrong", [{"alike": 0.0}, {"blind": -1.0}, {"fading": 0.0}, {"min_layers": 2}, {"samples": 0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"alike": 0.0}, {"blind": -1.0}, {"fading": 0.0}, {"min_layers": 2}, {"samples": 0}, {"usual": (2.0, 10.0)}],
+)
 def test_arguments_out_of_range(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="PoorInitialisation needs"):
         PoorInitialisation(**wrong)
@@ -162,6 +165,9 @@ def test_units_that_rise_and_fall_as_one_are_alike_whatever_their_biases_are() -
         (6.0, 7.0, None, True, False),
         (6.0, 7.0, -8.0, True, False),
         (6.0, 7.0, 8.0, False, True),  # of a game, each of whose players has a loss of its own
+        (0.5, 7.9, 8.0, True, True),  # logits that are products of it with something large
+        (0.5, 8.9, 8.0, True, False),
+        (0.5, 7.1, 8.0, True, False),
     ],
 )
 def test_outputs_that_are_too_large_to_begin_with(
@@ -220,3 +226,18 @@ def test_two_weights_that_are_zero_and_get_nothing_keep_each_other_there() -> No
     assert weighed([0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 1.0], until=3) == []
     (said,) = weighed([0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 1.0], until=8)
     assert (said.active, said.last_step) == (False, 4)
+
+
+@pytest.mark.parametrize(
+    ("rms", "word"), [(9.0, None), (11.0, "as large as 11"), (1.1e-3, None), (9e-4, "as small as 9.0e-04")]
+)
+def test_layers_whose_outputs_are_far_too_small_or_large(rms: float, word: str | None) -> None:
+    of = [Signal(f"layer{i}", rms, 0.01, 0.9, 0.8) for i in range(3)]
+    said = start([*of, Signal("head", 1.0, 0.01, 0.9, 0.8)])
+    assert [word in one.explanation for one in said] == ([True] if word else [])
+    assert start([of[0], *signals(layers=4)]) == []  # one of several
+
+
+@pytest.mark.parametrize(("distinct", "is_found"), [(2e-3, False), (5e-4, True)])
+def test_a_table_whose_columns_are_alike_is_a_fault_even_as_the_only_layer(distinct: float, is_found: bool) -> None:
+    assert bool(start([Signal("users", 0.1, 0.01, distinct, 0.9, apart=0.9, embeds=True)])) is is_found

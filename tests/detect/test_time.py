@@ -198,10 +198,12 @@ class TestExploding:
         assert finding.severity is Severity.CRITICAL
         assert "it overflows" in finding.explanation
 
-    def test_a_total_gradient_of_a_loop_is_not_judged(self) -> None:
+    @pytest.mark.parametrize("is_steady", [True, False])
+    def test_a_total_gradient_of_a_loop_has_to_grow_steadily(self, is_steady: bool) -> None:
+        leaps = torch.where(torch.arange(200) < 190, 1.0, 1e6).double()  # a loss at the first steps
         detector = ExplodingTime()
-        detector.observe(run(replace(profile(1.2), is_total=True)))
-        assert detector.findings() == ()
+        detector.observe(run(replace(profile(1.2 if is_steady else leaps), is_total=True)))
+        assert bool(detector.findings()) is is_steady
 
     def test_names_the_layers_that_explode_alone(self) -> None:
         looks = [InTime(s, None, {"rnn": (profile(0.9, layer="rnn.l0"), profile(1.1, layer="rnn.l1"))}) for s in STEPS]

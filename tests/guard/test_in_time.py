@@ -248,9 +248,46 @@ def test_a_compiled_graph_is_named_as_the_reason(rnn: type[nn.Module]) -> None:
         trained(model, 4, through_time=True)
 
 
-def test_cells_whose_states_nobody_tells_are_said_once() -> None:
-    with pytest.warns(GradGuardWarning, match=r"has cells, but a loop has to pass their states to"):
-        trained(made(Looping), 4, through_time=True)
+def test_cells_that_a_loop_calls_are_seen_as_if_it_told_their_states() -> None:
+    guard = trained(made(Looping), 6, through_time=True)
+    told = trained(made(lambda: Looping(probe.watch_state)), 6, through_time=True)
+    assert guard.history["through_time/cell/length"].last.tolist() == [30] * 4
+    for what in ("horizon", "growth", "length"):
+        mine, its = (of.history[f"through_time/{name}/{what}"] for of, name in ((guard, "cell"), (told, "state")))
+        assert mine.last.tolist() == its.last.tolist()
+    assert not any(name.startswith("through_time/cell/") for name in told.history)  # what the loop says goes first
+
+
+@pytest.mark.parametrize("cell", [nn.RNNCell, nn.GRUCell, gnn.LayerNormLSTMCell])
+def test_each_run_through_a_loop_is_told_apart(cell: type[nn.Module]) -> None:
+    class Encoding(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell, self.out = cell(FEATURES, UNITS), nn.Linear(UNITS, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            ends = []
+            for part in x.split(10):
+                state = None
+                for row in part:
+                    state = self.cell(row, hx=state) if state is not None else self.cell(row)
+                ends.append(state[0] if isinstance(state, tuple) else state)
+            return self.out(torch.stack(ends).mean(0))
+
+    guard = trained(made(Encoding), 4, through_time=True)
+    assert set(guard.history["through_time/cell/length"].last.tolist()) == {10.0}
+
+
+class Resetting(Looping):
+    def forward(self, x: Tensor) -> Tensor:
+        for row in x:
+            h, _ = self.cell(row)  # a state that no step takes over
+        return self.out(h)
+
+
+def test_cells_of_which_no_loop_is_heard_are_said_once() -> None:
+    with pytest.warns(GradGuardWarning, match=r"has cells, but none that a loop calls with the state it gave"):
+        trained(made(Resetting), 6, through_time=True)
 
 
 def test_a_model_without_recurrence_is_refused() -> None:

@@ -11,6 +11,8 @@ from gradguard.detect.in_time import Profile
 from gradguard.detect.symptom import Symptom
 from gradguard.detect.time import AbstractTimeDetector, Evidence, evidence_of
 
+STEADY = 0.9  # share of a profile's logarithm that a line explains where it grows by the same factor at each step
+
 
 @final
 class ExplodingTime(AbstractTimeDetector):
@@ -22,8 +24,8 @@ class ExplodingTime(AbstractTimeDetector):
     the square of that, or where it overflows. LSTMs that have learnt a task over their whole sequence grow a few
     hundredfold at single samples.
 
-    What it can't see: a loop of one's own with a loss at other steps than the last (``ThroughTime(loss_at_end=True)``
-    says that there is none).
+    In a loop of one's own over cells, where the loss may be at any step, it has to grow steadily: a line through its
+    logarithm explains ``STEADY`` of it (``ThroughTime(loss_at_end=True)`` says that the loss is at the last step).
 
     Args:
         growth: limit, > 1.
@@ -43,7 +45,7 @@ class ExplodingTime(AbstractTimeDetector):
 
     def judge(self, module: str, profiles: Sequence[Profile], lag: int | None) -> Evidence | None:
         """See the head of this class."""
-        sick = [p for p in profiles if not p.is_total and self._explodes(p)]
+        sick = [p for p in profiles if self._explodes(p)]
         if not sick:
             return None
         worst = max(sick, key=lambda p: p.decay.growth)
@@ -56,8 +58,9 @@ class ExplodingTime(AbstractTimeDetector):
 
     def _explodes(self, of: Profile) -> bool:
         rate, fit, _, growth = of.decay
-        is_steep = rate >= math.log(2) and fit >= 0.9 and growth >= self.growth ** (2 / 3)
-        return growth >= self.growth or is_steep
+        is_steady = rate > 0 and fit >= STEADY
+        is_steep = is_steady and rate >= math.log(2) and growth >= self.growth ** (2 / 3)
+        return (growth >= self.growth and (is_steady or not of.is_total)) or is_steep
 
     def explain(self, evidence: Evidence) -> tuple[Mapping[str, object], str]:
         """Give the numbers, and the sentences."""

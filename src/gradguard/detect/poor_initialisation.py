@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import median
 from typing import final
 
 import torch
@@ -18,6 +19,7 @@ from gradguard.detect.symptom import Symptom
 
 MOST = 0.75  # of the loss, that comes of the outputs' size
 NOISE = 1e-5  # of the largest output, that is nothing but rounding
+LINEAR = 0.1  # by which the share of the loss that comes of the outputs' size may differ from 1, however large they are
 TOGETHER = 0.05  # share of what a layer's units do that they don't do together, where its units are alike
 
 
@@ -28,7 +30,8 @@ class PoorInitialisation(AbstractDetector):
     Rule, at each of the first ``samples`` sampled steps (1, 2 and 3 in a guard), over the layers with a weight in the
     order of their calls, the last one left out for units and signals:
 
-    - *alike*: the units of a layer differ by less than ``alike`` of its output's size; or, in more than half of the
+    - *alike*: the units of a layer, or the columns of a table that is looked up, differ by less than ``alike`` of its
+      output's size; or, in more than half of the
       layers, all but a twentieth of what the units do they do together. Where that holds for fewer than half of the
       layers, those of zero weights do not count, which will scale or gate others;
     - *blind*: in the last two thirds of the layers, and at least the last three, no output differs from input to input
@@ -40,15 +43,18 @@ class PoorInitialisation(AbstractDetector):
     - *loud*: the entries of the last layer's output are larger than ``loud``, and were they smaller by a little, the
       loss would fall in proportion, or nearly (its derivative by the logarithm of their size is three quarters of the
       loss or more): a network that is sure of what it can't know yet, and has to unlearn it first. An output that is
-      large and right, as that of a network that was trained before, does not make its loss;
+      large and right, as that of a network that was trained before, does not make its loss. Whatever its size, where
+      the loss falls exactly in proportion (by a tenth): a cross entropy does that of logits that are far too large,
+      which may be products of this output with something else;
+    - *faint, large*: the median of the hidden layers' outputs is outside of ``usual``;
     - *shrinks, grows*: a line through :math:`\log_{10}` of the outputs' root mean squares moves by ``forward`` powers
       of ten or more and explains ``min_r2`` of their variance;
     - *fades, explodes*: the same of the gradients by the outputs, with ``fading`` where they shrink on their way back
       (in plain nets that still train they do, by 10^4 over ten layers) and ``exploding`` where they grow.
 
     Critical where units are alike or the end is blind: then nothing is learnt. It is over once the condition no longer
-    holds; still a warning where units were alike, the end blind, layers shut or the outputs loud at all of the first
-    samples, since what such a start costs is not always made good.
+    holds; still a warning where units were alike, the end blind, layers shut or weights zero, the outputs loud or all
+    layers faint or large at all of the first samples, since what such a start costs is not always made good.
 
     What it can't see: layers that are not called as modules, or inside a compiled one; lines through fewer than
     ``min_layers`` layers, unless there are three and the size changes tenfold from each to the next; networks that are
@@ -67,18 +73,19 @@ class PoorInitialisation(AbstractDetector):
         fading: float = 6.0,
         exploding: float = 3.0,
         loud: float = 5.0,
+        usual: tuple[float, float] = (1e-3, 10.0),
         min_r2: float = 0.7,
         min_layers: int = 4,
         samples: int = 3,
     ) -> None:
         limits = (alike, blind, forward, fading, exploding, loud)
-        if not min(limits) > 0 or min_layers < 3 or samples < 1:
+        if not min(limits) > 0 or not 0 <= usual[0] < 1 < usual[1] or min_layers < 3 or samples < 1:
             raise ValueError(
-                "PoorInitialisation needs alike, blind, forward, fading, exploding, loud > 0, min_layers >= 3 and "
-                f"samples >= 1, got {limits}, {min_layers=}, {samples=}."
+                "PoorInitialisation needs alike, blind, forward, fading, exploding, loud > 0, usual around 1, "
+                f"min_layers >= 3 and samples >= 1, got {limits}, {usual=}, {min_layers=}, {samples=}."
             )
         self.alike, self.blind, self.forward, self.fading, self.exploding, self.loud = limits
-        self.min_r2, self.min_layers, self.samples = min_r2, min_layers, samples
+        self.min_r2, self.min_layers, self.samples, self.usual = min_r2, min_layers, samples, usual
         self.persistence = PerPlace(samples, share=1.0)
         self.optimizer = ""
         self.looked = self.weighed = 0  # samples of what the layers did, and of the weights
@@ -113,16 +120,8 @@ class PoorInitialisation(AbstractDetector):
 
     def _faults(self, sample: Activations) -> dict[str, Fault]:
         signals = [s for s in sample.signals if math.isfinite(s.rms)]
-        found: dict[str, Fault] = {}
+        found = self._alike([s for s in signals if s.embeds or s is not signals[-1]])
         zero = self.zero or frozenset()
-        alike = [s for s in signals[:-1] if s.rms > 0 and s.distinct < self.alike]
-        few = 2 * len(alike) < len(signals) - 1
-        alike = [s for s in alike if s.layer not in zero] if few else alike
-        if alike:
-            found["alike"] = Fault(tuple(s.layer for s in alike), max(s.distinct for s in alike), math.nan)
-        together = [s for s in signals[:-1] if s.rms > 0 and s.apart < TOGETHER and s.varies > self.alike]
-        if together and not alike and 2 * len(together) > len(signals) - 1:
-            found["alike"] = Fault(tuple(s.layer for s in together), max(s.apart for s in together), math.nan)
         moving = [s for s in signals if s.rms > 0 and s.layer not in zero]
         moving = moving if 2 * len(moving) > len(signals) else signals
         last = moving[-max(3, -(-2 * len(moving) // 3)) :]
@@ -139,15 +138,38 @@ class PoorInitialisation(AbstractDetector):
         if shut:
             found["shut"] = Fault(shut, float(len(shut)), math.nan)
         sized = [s for s in signals if not s.embeds]
+        found |= self._size(sized[:-1] or sized)
         hidden = sized[:-1] if len(sized) > self.min_layers else sized
         found |= self._line([(s, s.rms) for s in hidden], ("grows", self.forward), ("shrinks", self.forward))
         found |= self._line([(s, s.grad_rms) for s in sized], ("fades", self.fading), ("explodes", self.exploding))
         return found
 
+    def _alike(self, signals: Sequence[Signal]) -> dict[str, Fault]:
+        """Find layers whose units say the same, or do all they do together."""
+        there = [s for s in signals if s.rms > 0]
+        alike = [s for s in there if s.distinct < self.alike]
+        few = 2 * len(alike) < len(signals)
+        alike = [s for s in alike if s.layer not in (self.zero or ())] if few else alike
+        if alike:
+            return {"alike": Fault(tuple(s.layer for s in alike), max(s.distinct for s in alike), math.nan)}
+        together = [s for s in there if s.apart < TOGETHER and s.varies > self.alike]
+        if 2 * len(together) <= len(signals):
+            return {}
+        return {"alike": Fault(tuple(s.layer for s in together), max(s.apart for s in together), math.nan)}
+
+    def _size(self, signals: Sequence[Signal]) -> dict[str, Fault]:
+        """Find layers most of which give what is far too small, or far too large."""
+        there = [s for s in signals if s.rms > 0]
+        usual = median(s.rms for s in there) if there else 1.0
+        if self.usual[0] <= usual <= self.usual[1]:
+            return {}
+        return {"faint" if usual < 1 else "large": Fault(tuple(s.layer for s in there), usual, math.nan)}
+
     def _loud(self, signals: Sequence[Signal], loss: float) -> dict[str, Fault]:
         """Find an output whose size is what the loss comes of."""
         last = signals[-1]
-        if not (last.rms >= self.loud and last.pull >= MOST * loss > 0):
+        share = last.pull / loss if loss > 0 else math.nan
+        if not ((last.rms >= self.loud and share >= MOST) or abs(share - 1) < LINEAR):
             return {}
         return {"loud": Fault((last.layer,), last.rms, loss)}
 

@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import final
 
 from gradguard.detect.base import Persistence
+from gradguard.detect.block import Block
 from gradguard.detect.finding import Finding, Severity
 from gradguard.detect.loss import AbstractLossDetector
 from gradguard.detect.recent_loss import RecentLoss
@@ -16,6 +17,8 @@ from gradguard.detect.symptom import Symptom
 
 EVERY = 50  # losses between two looks
 LOOKS = 4  # over which a loss falls steadily
+GONE = 0.02  # of its highest, at which a learning rate is
+ONLY = 100  # steps at least that were made with such a one
 
 
 @final
@@ -29,10 +32,13 @@ class SlowConvergence(AbstractLossDetector):
     ``UpdateTooSmall`` speaks, and the last 50 by no more than half as much again as the 50 before: a learning rate that
     is being warmed up is no fault. Raised at ``patience`` looks on end.
 
-    Where several optimizers are watched, whose losses say less, the limit is a quarter of ``ratio``.
-
     Both at once, since a loss that rests may rest at the best that there is, and small steps may be all that a
-    fine-tuning needs.
+    fine-tuning needs. Where several optimizers are watched, whose losses say less, the limit is a quarter of ``ratio``.
+
+    Or the learning rate is gone too early: it has fallen to a fiftieth of its highest or less, three quarters of all
+    steps so far, and a hundred at least, were made since then, and the loss of the only optimizer is above half of its
+    start. So it is with a schedule in epochs that is called at each step; at the end of one that is meant, far less is
+    left of the run.
 
     What it can't see: a plateau at large steps; a run without a recorded loss; how far the steps go where weights are
     sharded.
@@ -47,7 +53,7 @@ class SlowConvergence(AbstractLossDetector):
 
     judges_games = True
 
-    def __init__(self, ratio: float = 2e-4, *, fall: float = 0.1, patience: int = 2) -> None:
+    def __init__(self, ratio: float = 4e-4, *, fall: float = 0.1, patience: int = 2) -> None:
         super().__init__()
         if not (ratio > 0 and 0 < fall < 1):
             raise ValueError(f"SlowConvergence needs ratio > 0 and 0 < fall < 1, got {ratio=}, {fall=}.")
@@ -58,6 +64,24 @@ class SlowConvergence(AbstractLossDetector):
         self.lately: deque[float] = deque(maxlen=2 * EVERY)
         self.levels: deque[float] = deque(maxlen=LOOKS + 1)
         self.evidence: tuple[float, float, float] = (math.nan, math.nan, math.nan)
+        self.highest, self.gone_since, self.is_gone = 0.0, 0, False  # of the learning rate
+        self.rates: list[tuple[int, float]] = []  # of sampled steps that are not counted yet
+
+    def observe(self, block: Block) -> None:
+        """Take in the next steps."""
+        samples = block.samples
+        rates = samples.learning_rates.nan_to_num(0.0).amax(1).tolist() if len(block.layout.names) else []
+        self.rates = list(zip(samples.steps.tolist(), rates, strict=False))
+        super().observe(block)
+        self._follow_rate(math.inf)
+
+    def _follow_rate(self, up_to: float) -> None:
+        """Note since when the learning rate is gone."""
+        while self.rates and self.rates[0][0] <= up_to:
+            step, rate = self.rates.pop(0)
+            self.highest = max(self.highest, rate)
+            is_gone = rate <= GONE * self.highest > 0
+            self.gone_since = (self.gone_since or step) if is_gone else 0
 
     def see(self, step: int, loss: float, moved: float) -> None:
         """Take in one step."""
@@ -75,9 +99,12 @@ class SlowConvergence(AbstractLossDetector):
         rests = average < ratio and not fallen > self.fall
         creeps = average < 2.5 * ratio and not fallen > 3 * self.fall and self._falls_steadily()
         holds = average > 1e-8 and (rests or creeps) and not self._is_warming_up()
-        self.persistence.observe(step, holds)
-        if holds:
-            self.evidence = (start, level, average)
+        self._follow_rate(step)
+        since = step - self.gone_since if self.gone_since else 0
+        is_gone = self.alone and since >= max(ONLY, 0.75 * step) and level > 0.5 * start > 0
+        self.persistence.observe(step, holds or is_gone)
+        if holds or is_gone:
+            self.evidence, self.is_gone = (start, level, average), is_gone and not holds
 
     def _falls_steadily(self) -> bool:
         """Whether it was lower at each of the last looks, by as much as before: there is more to be learnt."""
@@ -94,6 +121,11 @@ class SlowConvergence(AbstractLossDetector):
         if spell is None:
             return ()
         start, level, average = self.evidence
+        why = (
+            f"the learning rate has been at a fiftieth of its highest, or less, since step {self.gone_since}"
+            if self.is_gone
+            else f"a step changes the weights by {average:.1e} of their norm"
+        )
         return (
             Finding(
                 Symptom.SLOW_CONVERGENCE,
@@ -104,7 +136,7 @@ class SlowConvergence(AbstractLossDetector):
                 spell.last_step,
                 spell.active,
                 {"loss at first": start, "loss now": level, "average update/weight": average, "usual": "1e-3 to 1e-2"},
-                f"The loss has moved from {start:.4g} to {level:.4g} only, and a step changes the weights by "
-                f"{average:.1e} of their norm: at this rate nothing much is learnt.",
+                f"The loss has moved from {start:.4g} to {level:.4g} only, and {why}: at this rate nothing much is "
+                "learnt.",
             ),
         )

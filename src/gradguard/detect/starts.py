@@ -19,9 +19,11 @@ MEANS = {
     "explodes": "the gradient grows by a factor of {factor:.2g} per layer on its way back",
     "shut": "layers give nothing but zeros and get no gradient, since another one behind them begins at 0, too",
     "zero": "{size:.0f} weights are zero, and so are their gradients: each needs another one that is not",
+    "faint": "the layers' outputs are as small as {size:.1e} (their median)",
+    "large": "the layers' outputs are as large as {size:.2g} (their median)",
     "loud": "the outputs are {size:.2g} large, and most of the loss of {factor:.3g} comes of their size",
 }
-LOST = frozenset({"alike", "blind", "loud", "shut", "zero"})  # what is lost is not made good by what comes after
+LOST = frozenset({"alike", "blind", "faint", "large", "loud", "shut", "zero"})  # not made good by what comes after
 
 
 EVIDENCE = {
@@ -33,6 +35,8 @@ EVIDENCE = {
     "explodes": "powers of ten gained on the way back",
     "shut": "layers",
     "zero": "weights",
+    "faint": "median output",
+    "large": "median output",
     "loud": "size of the outputs",
 }
 

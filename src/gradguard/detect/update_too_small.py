@@ -7,6 +7,7 @@ from collections.abc import Set as AbstractSet
 from typing import NamedTuple, final
 
 import torch
+from torch import Tensor
 
 from gradguard.detect.base import AbstractDetector, PerParameter
 from gradguard.detect.block import Block, matrices
@@ -15,6 +16,8 @@ from gradguard.detect.recent_loss import WINDOW, RecentLoss, feeding
 from gradguard.detect.state import saved
 from gradguard.detect.symptom import Symptom
 
+ALIKE = 0.02  # share by which changes differ that are the weight decay's
+SMALL = 1e-3  # of a weight, more than which weight decay takes of it at no step
 BEGINNING = 10  # steps after which weights should still be moving, where nothing is learnt
 
 
@@ -26,7 +29,8 @@ class UpdateTooSmall(AbstractDetector):
     and ``min_steps`` steps at a learning rate above zero, or at zero for all weights at once. Relative to its own past
     on purpose: a converged run or a schedule that ends at zero has tiny updates, too, but it moved before. Where the
     loss is where it began (not below 90 % of the first ten), the first 10 steps do not count: a scheduler of epochs
-    that is called at each step stops a run after a few of them.
+    that is called at each step stops a run after a few of them. Nor do steps that change all weights by the same small
+    share of themselves, as nothing but weight decay does.
 
     What it can't see: a weight that stops moving later on.
 
@@ -66,7 +70,8 @@ class UpdateTooSmall(AbstractDetector):
             meant_to_move = (rates > 0) | (rates[is_weight] == 0).all()  # one group at zero is a way to freeze it
             counts = is_weight & ratios.isfinite() & meant_to_move & with_gradient[step]
             largest = torch.where(counts, torch.maximum(largest, ratios), largest)
-            late = torch.where(counts & (step > BEGINNING), torch.maximum(late, ratios), late)
+            if not _only_decay(ratios[counts]):
+                late = torch.where(counts & (step > BEGINNING), torch.maximum(late, ratios), late)
             count = count + counts
             first = torch.where(counts & first.isnan(), float(step), first)
             last = torch.where(counts, float(step), last)
@@ -112,6 +117,11 @@ class UpdateTooSmall(AbstractDetector):
             f"{self.ratio:.0e} of their norm.",
         )
         return (finding,)
+
+
+def _only_decay(ratios: Tensor) -> bool:
+    """Whether all of three weights or more change by the same small share of themselves."""
+    return len(ratios) >= 3 and float(ratios.max()) < SMALL and float(ratios.min()) >= (1 - ALIKE) * float(ratios.max())
 
 
 @saved

@@ -15,7 +15,7 @@ from gradguard.clip import AbstractRescaler, check_patterns
 from gradguard.detect import AbstractDetector, default_detectors
 from gradguard.errors import GradGuardWarning
 from gradguard.guard.hooks import innermost
-from gradguard.guard.in_time import TimeWatch, has_cells_alone, is_compiled, owns_cells
+from gradguard.guard.in_time import TimeWatch, cells_of, has_cells_alone, is_compiled
 from gradguard.guard.track import Settings, Track
 from gradguard.guard.treatment import Treatment
 from gradguard.names import known_parameters
@@ -133,8 +133,9 @@ def time_watches(
         ids = {id(p) for group in optimizer.param_groups for p in group["params"]}
         own = {path: one for path, one in modules.items() if any(id(p) in ids for p in one.parameters())}
         modules = {path: one for path, one in modules.items() if path not in own}
-        found[name] = TimeWatch(settings, own, compiled=compiled, cells=cells)
-    first = next((name for name, optimizer in optimizers.items() if owns_cells(optimizer, models)), next(iter(found)))
+        looped = cells_of(optimizer, models) if settings.modules is None else {}
+        found[name] = TimeWatch(settings, own, compiled=compiled, cells=looped, needs_states=cells)
+    first = next((name for name, optimizer in optimizers.items() if cells_of(optimizer, models)), next(iter(found)))
     for name, watch in found.items():  # a loop of one's own is looked at once
         watch.states = watch.states if name == first else None
     if modules:

@@ -13,6 +13,8 @@ from torch.optim import Optimizer
 from gradguard.detect import InTime, Profile
 from gradguard.errors import GradGuardWarning
 from gradguard.gates import gates_of
+from gradguard.names import named_modules
+from gradguard.probe.cell_watch import CellWatch
 from gradguard.probe.hearing import Ear, is_recurrent
 from gradguard.probe.sampling import ThroughTime
 from gradguard.probe.through_time import last_touched
@@ -50,11 +52,21 @@ class TimeWatch:
         settings: how often, and the task's lag.
         modules: the recurrent modules by name.
         compiled: whether the model was compiled, as far as can be seen.
-        cells: whether it has nothing but cells, whose states a loop has to tell.
+        cells: those that a loop calls step by step.
+        needs_states: whether there is nothing else, so that something is amiss where no loop is heard.
     """
 
-    def __init__(self, settings: ThroughTime, modules: Mapping[str, nn.Module], *, compiled: bool, cells: bool) -> None:
-        self.settings, self.compiled, self.cells = settings, compiled, cells
+    def __init__(
+        self,
+        settings: ThroughTime,
+        modules: Mapping[str, nn.Module],
+        *,
+        compiled: bool,
+        cells: Mapping[str, nn.Module],
+        needs_states: bool,
+    ) -> None:
+        self.settings, self.compiled, self.needs_states = settings, compiled, needs_states
+        self.cells = CellWatch(cells, loss_at_end=settings.loss_at_end)
         self.ears = {name: Ear(module) for name, module in modules.items()}
         # None where another optimizer's watches the loops.
         self.states: StateWatch | None = StateWatch(loss_at_end=settings.loss_at_end)
@@ -69,6 +81,7 @@ class TimeWatch:
             self.is_on = True
             if self.states is not None:
                 self.states.start()
+                self.cells.on()
             for name, ear in self.ears.items():
                 if name not in self.refused:
                     ear.on()
@@ -79,6 +92,7 @@ class TimeWatch:
             self.is_on = False
             if self.states is not None:
                 self.states.forget()
+                self.cells.off()
             for ear in self.ears.values():
                 ear.off()
                 ear.calls.clear()
@@ -91,10 +105,9 @@ class TimeWatch:
         for one in self._looks_at_states():
             if len(one.numbers["total"]) > 1 or self._refuse(one.layer, "its window has one step: is it detached?"):
                 found.setdefault(one.layer, []).append(one)
-        if self.cells and not found:
-            self._count_silence(
-                "The model", "it has cells, but a loop has to pass their states to gradguard.probe.watch_state"
-            )
+        if self.needs_states and not found:
+            why = "it has cells, but none that a loop calls with the state it gave. Pass its states to "
+            self._count_silence("The model", why + "gradguard.probe.watch_state in your loop")
         self.stop()
         if scale is not None:
             for one in (one for looks in found.values() for one in looks):
@@ -105,7 +118,9 @@ class TimeWatch:
 
     def _looks_at_states(self) -> list[Look]:
         try:
-            return [] if "watch_state" in self.refused or self.states is None else self.states.looks()
+            if "watch_state" in self.refused or self.states is None:
+                return []
+            return self.states.looks() or self.cells.looks()  # what the loop says itself goes first
         except Exception as error:
             return self._refuse("watch_state", f"{type(error).__name__}: {error}")
 
@@ -173,12 +188,16 @@ def has_cells_alone(models: Mapping[str, nn.Module]) -> bool:
     return any(gates_of(module) is not None for module in every) and not any(map(is_recurrent, every))
 
 
-def owns_cells(optimizer: Optimizer, models: Mapping[str, nn.Module]) -> bool:
-    """Whether an optimizer trains a recurrent cell."""
+def cells_of(optimizer: Optimizer, models: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """Give the recurrent cells that an optimizer trains, by name."""
     ids = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    every = (module for model in models.values() for module in model.modules())
-    cells = (module for module in every if gates_of(module) is not None and not is_recurrent(module))
-    return any(id(p) in ids for cell in cells for p in cell.parameters())
+    return {
+        name: module
+        for name, module in named_modules(models)
+        if gates_of(module) is not None
+        and not is_recurrent(module)
+        and any(id(p) in ids for p in module.parameters(recurse=False))
+    }
 
 
 def is_compiled(model: Any) -> bool:

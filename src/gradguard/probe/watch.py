@@ -73,7 +73,7 @@ def watch_state(state: Tensor | tuple[Tensor, ...] | list[Tensor], t: int, *, na
         return
     states = _states_of(state, t, name)
     for watch in tuple(_active):
-        watch._see(states, t, name)
+        watch.see(states, t, name)
 
 
 @contextmanager
@@ -184,7 +184,8 @@ class StateWatch:
                 )
         return tuple(profiles(looks, read))
 
-    def _see(self, states: list[Tensor], t: int, name: str) -> None:
+    def see(self, states: list[Tensor], t: int, name: str) -> None:
+        """Take in the states after a step: see :func:`watch_state`."""
         passes = self._passes.setdefault(name, [])
         if any(one.is_touched for one in passes):
             return
