@@ -196,6 +196,24 @@ def test_a_learning_rate_of_zero_for_everything_is_a_standstill() -> None:
     assert len(detector.findings()[0].where) == 3
 
 
+@pytest.mark.parametrize(
+    ("ratios", "loss", "is_found"),
+    [
+        ([4e-5, 4.05e-5, 4e-5], 2.0, True),
+        ([4e-5, 4.2e-5, 4e-5], 2.0, False),  # they differ: it is not the decay
+        ([4e-5, 4e-5, 4e-5], 1.5, False),  # something is learnt
+        ([2e-3, 2e-3, 2e-3], 2.0, False),  # an optimizer that gives each layer its share
+    ],
+)
+def test_steps_of_weight_decay_alone_move_nothing(ratios: list[float], loss: float, is_found: bool) -> None:
+    losses = {step: 2.0 if step <= 10 else loss for step in range(1, 201)}
+    detector = UpdateTooSmall()
+    detector.observe(block(OF, noisy(200, OF), ratios=dict.fromkeys(range(10, 200, 20), ratios), losses=losses))
+    said = detector.findings()
+    assert bool(said) is is_found
+    assert all("weight decay aside" in one.explanation for one in said)
+
+
 def test_a_weight_that_moves_at_last_is_over() -> None:
     detector = UpdateTooSmall()
     detector.observe(with_ratios(*[[*[1e-9] * 9, 1e-3]] * 3))

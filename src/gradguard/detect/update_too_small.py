@@ -53,6 +53,7 @@ class UpdateTooSmall(AbstractDetector):
         self.samples = PerParameter(0.0)
         self.first, self.last = PerParameter(math.nan), PerParameter(math.nan)
         self.reported: dict[str, _Standstill] = {}
+        self.decays = False  # whether a step was weight decay alone
 
     def observe(self, block: Block) -> None:
         """Take in the sampled steps among the next ones."""
@@ -70,8 +71,10 @@ class UpdateTooSmall(AbstractDetector):
             meant_to_move = (rates > 0) | (rates[is_weight] == 0).all()  # one group at zero is a way to freeze it
             counts = is_weight & ratios.isfinite() & meant_to_move & with_gradient[step]
             largest = torch.where(counts, torch.maximum(largest, ratios), largest)
-            if not _only_decay(ratios[counts]):
-                late = torch.where(counts & (step > BEGINNING), torch.maximum(late, ratios), late)
+            if step > BEGINNING and _only_decay(ratios[counts]):
+                self.decays = True
+            elif step > BEGINNING:
+                late = torch.where(counts, torch.maximum(late, ratios), late)
             count = count + counts
             first = torch.where(counts & first.isnan(), float(step), first)
             last = torch.where(counts, float(step), last)
@@ -114,7 +117,7 @@ class UpdateTooSmall(AbstractDetector):
             active,
             {"largest update/weight": max(ratios.values()), "by weight": ratios},
             f"{len(ratios)} {what} got gradients, but {since}until step {last_step} no step changed them by more than "
-            f"{self.ratio:.0e} of their norm.",
+            f"{self.ratio:.0e} of their norm{', weight decay aside' if self.decays else ''}.",
         )
         return (finding,)
 
