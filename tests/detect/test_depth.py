@@ -15,6 +15,7 @@ from gradguard.detect import ExplodingDepth, Role, Severity, Symptom, VanishingD
 from gradguard.detect.base import Persistence, Spell
 from gradguard.detect.profile import profile, trend
 from tests import reference
+from tests.detect.activations import sample, signals
 from tests.detect.blocks import block, layout, noisy
 
 
@@ -249,3 +250,36 @@ def test_blocks_that_repeat_are_compared_place_by_place(decades: float, is_found
     level = VanishingDepth()
     level.observe(block(of, noisy(40, of, spread=0.01) * kinds))
     assert level.findings() == ()
+
+
+@pytest.mark.parametrize(
+    ("detector", "decades", "is_found"),
+    [
+        (VanishingDepth, 5.1, True),
+        (VanishingDepth, 4.9, False),
+        (ExplodingDepth, -2.1, True),
+        (ExplodingDepth, -1.9, False),
+        (ExplodingDepth, 5.1, False),
+    ],
+)
+def test_gradients_by_the_layers_outputs_are_judged_where_weights_hide_them(detector, decades, is_found) -> None:
+    of, back = layout(6), signals(back=10 ** (-decades / 5))
+    for sick, is_enough in (((1, 2, 3), True), ((1, 2), False)):
+        samples = [sample(step, signals=back if step in sick else signals()) for step in (1, 2, 3, 4, 10, 50)]
+        found = detector()
+        found.observe(block(of, noisy(60, of), activations=samples))
+        said = found.findings()
+        assert bool(said) is (is_found and is_enough)
+        for one in said:
+            assert (one.first_step, one.last_step, one.active) == (1, 3, False)
+            assert one.evidence["powers of ten over depth"] == pytest.approx(abs(decades))
+            assert "size of the gradient by each layer's output" in one.evidence
+
+
+def test_what_weights_show_and_what_outputs_show_is_one_spell() -> None:
+    of = layout(6)
+    detector = VanishingDepth()
+    samples = [sample(step, signals=signals(back=0.01)) for step in (1, 2, 3, 4)]
+    detector.observe(block(of, torch.cat([noisy(30, of), noisy(30, of, 8.0)]), activations=samples))
+    (said,) = detector.findings()
+    assert (said.first_step, said.last_step, said.active) == (1, 60, True)

@@ -2,45 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from typing import ClassVar, NamedTuple, final
-
-import torch
-from torch import Tensor
+from typing import ClassVar, final
 
 from gradguard.detect.base import AbstractDetector, Persistence, Spell
 from gradguard.detect.block import Block, Role
+from gradguard.detect.depth_fit import Fit, Judge
 from gradguard.detect.finding import Finding, Severity
-from gradguard.detect.profile import Trend, layers_of, profile, repeated, trend
-from gradguard.detect.state import saved
 from gradguard.detect.symptom import Symptom
-
-
-class _Profiles(NamedTuple):
-    """The profiles of some layers and one role over the steps of a block, [R, L], and their lines, [R]."""
-
-    role: Role
-    layers: tuple[str, ...]
-    sizes: Tensor
-    line: Trend
-    excess: Tensor  # slope over limit where the step is sick, 0 elsewhere
-
-    def at(self, row: int) -> _Fit:
-        sizes = zip(self.layers, self.sizes[row].tolist(), strict=True)
-        there = {layer: size for layer, size in sizes if not math.isnan(size)}
-        return _Fit(self.role, there, *(float(values[row]) for values in (*self.line, self.excess)))
-
-
-@saved
-class _Fit(NamedTuple):
-    """The profile of one step, by layer."""
-
-    role: Role
-    sizes: dict[str, float]
-    decades: float
-    r2: float
-    excess: float
 
 
 class AbstractDepthDetector(AbstractDetector):
@@ -54,6 +22,9 @@ class AbstractDepthDetector(AbstractDetector):
     through the layers that stand at the same place of each (``blocks.0.qkv``, ``blocks.1.qkv`` ...): gradients of
     different kinds of layers differ by more than depth adds.
 
+    The same of the gradients by the layers' outputs, in the order of their calls, at three sampled steps on end, with
+    a limit of its own: what comes back, without what came forward.
+
     Relative, since published absolute thresholds differ by a factor of 1000. Critical from twice the limit.
 
     Why two limits: a weight's gradient is the product of what comes back and what came forward. In a plain net of
@@ -66,6 +37,7 @@ class AbstractDepthDetector(AbstractDetector):
     Args:
         decades: limit for weights, in powers of ten, > 0.
         bias_decades: limit for biases.
+        output_decades: limit for the gradients by the layers' outputs.
         min_r2: how well a line has to fit, in [0, 1).
         min_layers: a step at which fewer layers than this have a gradient is not judged, >= 3.
         warmup: counted steps passed over first.
@@ -85,35 +57,37 @@ class AbstractDepthDetector(AbstractDetector):
         decades: float = 3.0,
         *,
         bias_decades: float = 6.0,
+        output_decades: float = 5.0,
         min_r2: float = 0.7,
         min_layers: int = 4,
         warmup: int = 10,
         patience: int = 20,
         early: int = 5,
     ) -> None:
-        if not (decades > 0 and bias_decades > 0 and 0 <= min_r2 < 1 and min_layers >= 3 and warmup >= 0):
+        limits = (decades, bias_decades, output_decades)
+        if not (min(limits) > 0 and 0 <= min_r2 < 1 and min_layers >= 3 and warmup >= 0):
             raise ValueError(
-                f"{type(self).__name__} needs decades > 0, bias_decades > 0, 0 <= min_r2 < 1, min_layers >= 3 and "
-                f"warmup >= 0, got {decades=}, {bias_decades=}, {min_r2=}, {min_layers=}, {warmup=}."
+                f"{type(self).__name__} needs decades > 0, bias_decades > 0, output_decades > 0, 0 <= min_r2 < 1, "
+                f"min_layers >= 3 and warmup >= 0, got {limits}, {min_r2=}, {min_layers=}, {warmup=}."
             )
-        self.decades, self.bias_decades = decades, bias_decades
+        self.decades, self.bias_decades, self.output_decades = limits
         self.min_r2, self.min_layers, self.warmup, self.patience = min_r2, min_layers, warmup, patience
-        self.persistence, self.beginning = Persistence(patience), Persistence(early)
+        self.persistence, self.beginning, self.sampled = Persistence(patience), Persistence(early), Persistence(3, 1.0)
         self.early = early
         self.optimizer = ""
         self.counted = 0
-        self.steepest: _Fit | None = None
-        self.at_first: _Fit | None = None
-
-    @property
-    def limits(self) -> dict[Role, float]:
-        """Powers of ten over depth from which a profile is sick."""
-        return {Role.WEIGHT: self.decades, Role.BIAS: self.bias_decades}
+        self.steepest: Fit | None = None
+        self.at_first: Fit | None = None
+        self.of_outputs: Fit | None = None
 
     def observe(self, block: Block) -> None:
         """Take in the next steps; overflow steps and steps with a NaN or Inf are passed over."""
         self.optimizer = block.layout.optimizer
-        profiles = [profiles for role in self.limits for profiles in self._profiles(block, role)]
+        judge = Judge(self.direction, self.min_r2, self.min_layers)
+        profiles = [
+            *judge.of_parameters(block, Role.WEIGHT, self.decades),
+            *judge.of_parameters(block, Role.BIAS, self.bias_decades),
+        ]
         judged = ~block.overflow & block.totals.isfinite() & (block.totals > 0) & bool(profiles)
         for row, (step, counts) in enumerate(zip(block.steps.tolist(), judged.tolist(), strict=True)):
             self.counted += counts
@@ -128,33 +102,29 @@ class AbstractDepthDetector(AbstractDetector):
             lasts = self.counted > self.warmup and self.persistence.observe(step, excess > 0)
             if lasts and excess > (self.steepest.excess if self.steepest else 0):
                 self.steepest = worst.at(row)
+        for sample in block.activations:
+            fit = judge.of_outputs(sample, self.output_decades)
+            if sample.signals and self.sampled.observe(sample.step, fit is not None) and fit is not None:
+                self.of_outputs = max(self.of_outputs or fit, fit, key=lambda one: one.excess)
 
     def _spell(self) -> Spell | None:
-        """Give the spell of the beginning and the later one as one."""
-        first, later = self.beginning.spell, self.persistence.spell
-        if first is None:
-            return later
-        if later is None:  # not yet, or no more
-            return Spell(first.first_step, first.last_step, active=self.counted <= self.warmup + self.patience)
-        return Spell(first.first_step, later.last_step, later.active)
-
-    def _profiles(self, block: Block, role: Role) -> Iterator[_Profiles]:
-        """Give that of all layers, and that of each set of layers at the same place of blocks that repeat."""
-        layers = layers_of(block.layout, role)
-        if len(layers) < self.min_layers:
-            return
-        sizes_of_all = profile(block, role)
-        for places in (range(len(layers)), *repeated(layers, self.min_layers)):
-            sizes = sizes_of_all[:, places]
-            line = trend(sizes, self.min_layers)
-            times = self.direction * line.decades / self.limits[role]
-            excess = torch.where((times >= 1) & (line.r2 >= self.min_r2), times, 0.0)
-            yield _Profiles(role, tuple(layers[i] for i in places), sizes, line, excess)
+        """Give the spells of the beginning, the steps and the samples as one."""
+        first = self.beginning.spell
+        if first is not None and self.persistence.spell is None:  # not yet, or no more
+            first = Spell(first.first_step, first.last_step, active=self.counted <= self.warmup + self.patience)
+        spells = [one for one in (first, self.persistence.spell, self.sampled.spell) if one is not None]
+        if first is not None and self.persistence.spell is not None:
+            spells[0] = Spell(first.first_step, first.last_step, active=False)  # the later one knows
+        if not spells:
+            return None
+        begin, end = min(one.first_step for one in spells), max(one.last_step for one in spells)
+        return Spell(begin, end, any(one.active for one in spells))
 
     def findings(self) -> tuple[Finding, ...]:
         """Say where and by how much, if it persisted: the profile shown is the steepest one since then."""
         spell = self._spell()
-        fits = [fit for fit in (self.steepest, self.at_first if self.beginning.spell else None) if fit is not None]
+        earliest = self.at_first if self.beginning.spell else None
+        fits = [fit for fit in (self.steepest, earliest, self.of_outputs) if fit is not None]
         fit = max(fits, key=lambda f: f.excess, default=None)
         if spell is None or fit is None:
             return ()
@@ -162,13 +132,13 @@ class AbstractDepthDetector(AbstractDetector):
         (first, at_first), *_, (last, at_last) = fitted.items()
         per_layer = 10 ** (abs(fit.decades) / (len(fitted) - 1))
         # Half the limit away from the last layer; a layer whose gradient underflowed to zero is as far as can be.
-        far = at_last * 10 ** (-self.direction * self.limits[fit.role] / 2)
+        far = at_last * 10 ** (-self.direction * fit.limit / 2)
         where = tuple(layer for layer, size in fit.sizes.items() if self.direction * (far - size) >= 0)
         evidence = {
             "powers of ten over depth": abs(fit.decades),
             "factor per layer": per_layer,
             "fit r2": fit.r2,
-            f"mean size of each layer's {fit.role.value} gradients": fit.sizes,
+            fit.what: fit.sizes,
         }
         return (
             Finding(
@@ -222,6 +192,7 @@ class ExplodingDepth(AbstractDepthDetector):
         decades: float = 2.0,
         *,
         bias_decades: float = 3.0,
+        output_decades: float = 2.0,
         min_r2: float = 0.7,
         min_layers: int = 4,
         warmup: int = 10,
@@ -231,6 +202,7 @@ class ExplodingDepth(AbstractDepthDetector):
         super().__init__(
             decades,
             bias_decades=bias_decades,
+            output_decades=output_decades,
             min_r2=min_r2,
             min_layers=min_layers,
             warmup=warmup,

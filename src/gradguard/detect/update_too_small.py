@@ -19,6 +19,7 @@ from gradguard.detect.symptom import Symptom
 ALIKE = 0.02  # share by which changes differ that are the weight decay's
 SMALL = 1e-3  # of a weight, more than which weight decay takes of it at no step
 BEGINNING = 10  # steps after which weights should still be moving, where nothing is learnt
+TIMES = 100  # the limit, where nothing is learnt
 
 
 @final
@@ -28,9 +29,9 @@ class UpdateTooSmall(AbstractDetector):
     Rule: update norm / weight norm stayed below ``ratio`` at every sample so far, over at least ``patience`` samples
     and ``min_steps`` steps at a learning rate above zero, or at zero for all weights at once. Relative to its own past
     on purpose: a converged run or a schedule that ends at zero has tiny updates, too, but it moved before. Where the
-    loss is where it began (not below 90 % of the first ten), the first 10 steps do not count: a scheduler of epochs
-    that is called at each step stops a run after a few of them. Nor do steps that change all weights by the same small
-    share of themselves, as nothing but weight decay does.
+    loss is where it began (not below 90 % of the first ten), the limit is ``TIMES`` as high, and the first 10 steps do
+    not count: a scheduler of epochs that is called at each step stops a run after a few of them. Nor do steps that
+    change all weights by the same small share of themselves, as nothing but weight decay does.
 
     What it can't see: a weight that stops moving later on.
 
@@ -79,10 +80,10 @@ class UpdateTooSmall(AbstractDetector):
             first = torch.where(counts & first.isnan(), float(step), first)
             last = torch.where(counts, float(step), last)
             hear_up_to(step)
-            moved = late if self._is_where_it_began() else largest
-            still = (count >= self.patience) & (last - first >= self.min_steps) & (moved < self.ratio)
+            moved, limit = (late, TIMES * self.ratio) if self._is_where_it_began() else (largest, self.ratio)
+            still = (count >= self.patience) & (last - first >= self.min_steps) & (moved < limit)
             for i in still.nonzero().flatten().tolist():
-                begin = int(first[i]) if largest[i] < self.ratio else max(int(first[i]), BEGINNING + 1)
+                begin = int(first[i]) if largest[i] < limit else max(int(first[i]), BEGINNING + 1)
                 self.reported[names[i]] = _Standstill(begin, int(last[i]), float(moved[i]), active=True)
             self._end({name for i, name in enumerate(names) if not still[i]} if self.reported else set())
         hear_up_to(math.inf)
@@ -117,7 +118,7 @@ class UpdateTooSmall(AbstractDetector):
             active,
             {"largest update/weight": max(ratios.values()), "by weight": ratios},
             f"{len(ratios)} {what} got gradients, but {since}until step {last_step} no step changed them by more than "
-            f"{self.ratio:.0e} of their norm{', weight decay aside' if self.decays else ''}.",
+            f"{max(ratios.values()):.0e} of their norm{', weight decay aside' if self.decays else ''}.",
         )
         return (finding,)
 
