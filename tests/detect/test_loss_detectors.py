@@ -121,6 +121,7 @@ def test_a_loss_that_swings() -> None:
 def test_a_loss_that_bounces_where_it_began(moved: float, scatter: float, is_found: bool) -> None:
     losses = [2.3] * 10 + [2.3 + e for e in noise(190, scatter)]
     assert bool(found(OscillatingLoss(), losses, moved)) is is_found
+    assert found(OscillatingLoss(), losses[:149], moved) == []  # a plateau at first, in small data
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ class OscillatingLoss(AbstractLossDetector):
     - *rises*: it is 15 % and four standard errors above the mean of the first three, and a step moves the weights by
       half of ``restless``, at ``patience`` looks on end;
     - *bounces*: it is not below 90 % of a, the middle half of the losses spreads over ``scatter`` of it, and a step
-      moves the weights by ``moved`` of their norm or more, at ``patience`` looks on end.
+      moves the weights by ``moved`` of their norm or more, at ``patience`` looks on end after the first one.
 
     What it can't see: swings from one step to the next, which the means of ten even out, unless it bounces; those of a
     cyclic learning rate are told like others.
@@ -119,12 +119,13 @@ class OscillatingLoss(AbstractLossDetector):
         count = _swings(list(self.means), swing) if math.isfinite(swing) else 0
         has_learnt = gained > 0.1 * abs(start)
         rests = self.beginning.count >= LATELY and level >= 0.97 * max(self.levels)
+        stays = self.beginning.count > LONG and level > start - 0.1 * abs(start)
         found = {
             "rests": rests and level > 0.5 * start > 0 and moved >= self.restless,
             "rises": moved >= self.restless / 2 and level > 1.15 * self.first + 4 * math.sqrt(self.noise / 2 / FEW) > 0,
             "swings": has_learnt and count >= self.swings and _lasts(list(self.means)),
             "climbs": has_learnt and level > self.best + max(self.share * gained, 5 * error),
-            "bounces": level > start - 0.1 * abs(start) and spread > self.scatter * abs(level) and moved >= self.moved,
+            "bounces": stays and spread > self.scatter * abs(level) and moved >= self.moved,
         }
         before = self.levels[-1] if self.levels else math.nan
         numbers = {
