@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradguard.detect import ExplodingDepth, Role, Severity, Symptom, VanishingDepth
+from gradguard.detect import ExplodingDepth, Finding, Role, Severity, Symptom, VanishingDepth
 from gradguard.detect.base import Persistence, Spell
 from gradguard.detect.profile import profile, trend
 from tests import reference
@@ -264,16 +264,28 @@ def test_blocks_that_repeat_are_compared_place_by_place(decades: float, is_found
 )
 def test_gradients_by_the_layers_outputs_are_judged_where_weights_hide_them(detector, decades, is_found) -> None:
     of, back = layout(6), signals(back=10 ** (-decades / 5))
-    for sick, is_enough in (((1, 2, 3), True), ((1, 2), False)):
+    for sick, is_enough in (((2, 3, 4), True), ((2, 3), False)):
         samples = [sample(step, signals=back if step in sick else signals()) for step in (1, 2, 3, 4, 10, 50)]
         found = detector()
         found.observe(block(of, noisy(60, of), activations=samples))
         said = found.findings()
         assert bool(said) is (is_found and is_enough)
         for one in said:
-            assert (one.first_step, one.last_step, one.active) == (1, 3, False)
+            assert (one.first_step, one.last_step, one.active) == (2, 4, False)
             assert one.evidence["powers of ten over depth"] == pytest.approx(abs(decades))
             assert "size of the gradient by each layer's output" in one.evidence
+
+
+def test_the_first_sample_is_enough_where_the_gradient_explodes() -> None:
+    of, samples = layout(6), [sample(1, signals=signals(back=3.0)), sample(2, signals=signals())]
+    (said,) = found_in(ExplodingDepth(), of, samples)
+    assert (said.first_step, said.last_step, said.active, said.severity) == (1, 1, False, Severity.WARNING)
+    assert found_in(VanishingDepth(), of, [sample(1, signals=signals(back=0.01)), sample(2, signals=signals())]) == ()
+
+
+def found_in(detector, of, samples) -> tuple[Finding, ...]:
+    detector.observe(block(of, noisy(60, of), activations=samples))
+    return detector.findings()
 
 
 def test_what_weights_show_and_what_outputs_show_is_one_spell() -> None:

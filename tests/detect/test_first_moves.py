@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+import torch
 
-from gradguard.detect import Severity, UpdateTooLarge
+from gradguard.detect import Role, Severity, UpdateTooLarge
 from gradguard.detect.first_moves import STEPS, FirstMoves
 from tests.detect.blocks import block, cut, layout, noisy
 
@@ -16,7 +17,7 @@ OF = layout(3)
 FALLS = [2.3 * 0.95**t for t in range(60)]
 STAYS = [2.3] * 60
 RISES = [2.3, *[2.45] * 59]
-JUMPS = [2.3, 9.0, *FALLS[2:]]
+JUMPS = [2.3, 9.0, 9.0, *FALLS[3:]]
 
 
 def too_large(
@@ -41,6 +42,7 @@ def too_large(
         (0.06, [2.3, 2.45, 2.45, *FALLS[3:]], True, False),
         (0.06, FALLS, True, False),  # it learns all the same
         (0.06, JUMPS, True, True),
+        (0.06, [2.3, 9.0, *FALLS[2:]], True, False),  # once
         (0.06, [x - 2 for x in FALLS], True, False),  # passes zero
         (0.06, None, True, False),
         (0.11, None, True, True),
@@ -53,6 +55,29 @@ def too_large(
 )
 def test_what_is_too_far(moved: list[float] | float, losses: list[float] | None, alone: bool, is_found: bool) -> None:
     assert too_large(moved, losses, alone=alone) is is_found
+
+
+@pytest.mark.parametrize(
+    ("moved", "losses", "found"),
+    [
+        (0.06, STAYS, True),
+        (0.06, [0.69 * loss if t else loss for t, loss in enumerate(STAYS)], False),
+        (0.04, STAYS, False),
+        ([0.2] * 20 + [0.03] * 40, STAYS, False),  # weights that grow from little
+    ],
+)
+def test_steps_that_bring_nothing(moved: list[float] | float, losses: list[float], found: bool) -> None:
+    distance = dict(enumerate(moved, start=1)) if isinstance(moved, list) else moved
+    seen = block(OF, noisy(60, OF), losses=dict(enumerate(losses, start=1)), moved=distance, ratios={1: [0.06] * 3})
+    for zero in (False, True):
+        norms = torch.ones_like(seen.samples.weight_norms)
+        norms[0, 0] = 0.0 if zero else 1.0  # a head that begins at zero grows from nothing
+        detector = UpdateTooLarge()
+        detector.observe(replace(seen, samples=replace(seen.samples, weight_norms=norms)))
+        assert bool(detector.findings()) is (found and not zero)
+    detector = UpdateTooLarge()
+    detector.observe(replace(seen, layout=replace(OF, roles=(Role.OTHER,) * 3)))
+    assert detector.findings() == ()  # tables
 
 
 def test_nothing_is_said_before_all_were_made() -> None:

@@ -313,3 +313,10 @@ def test_a_loss_about_zero_says_nothing_of_the_first_step() -> None:
     detector = UpdateTooLarge()
     detector.observe(block(OF, noisy(50, OF), ratios={1: [3.0] * 3, 2: [0.1] * 3}, losses=losses))
     assert detector.findings() == ()
+
+
+def test_losses_of_both_signs_may_climb_back() -> None:
+    dip = [-0.5 * math.sin(math.pi * min(1, t / 300)) + e for t, e in enumerate(noise(400, 0.02))]
+    for shift, severity in ((0.0, Severity.INFO), (1.0, Severity.WARNING)):
+        (said,) = found(OscillatingLoss(), [loss + shift for loss in dip], 2.2e-2)
+        assert said.severity is severity

@@ -214,7 +214,9 @@ def test_steps_of_weight_decay_alone_move_nothing(ratios: list[float], loss: flo
     assert all("weight decay aside" in one.explanation for one in said)
 
 
-@pytest.mark.parametrize(("ratio", "loss", "is_found"), [(9e-6, 2.0, True), (1.06e-5, 2.0, False), (9e-6, 1.5, False)])
+@pytest.mark.parametrize(
+    ("ratio", "loss", "is_found"), [(1.8e-5, 2.0, True), (2.2e-5, 2.0, False), (1.8e-5, 1.5, False)]
+)
 def test_the_limit_is_higher_where_nothing_is_learnt(ratio: float, loss: float, is_found: bool) -> None:
     losses = {step: 2.0 if step <= 10 else loss for step in range(1, 201)}
     detector = UpdateTooSmall()
@@ -222,7 +224,7 @@ def test_the_limit_is_higher_where_nothing_is_learnt(ratio: float, loss: float, 
     detector.observe(block(OF, noisy(200, OF), ratios=ratios, losses=losses))
     said = detector.findings()
     assert bool(said) is is_found
-    assert all("no step changed them by more than 1e-05 of their norm." in one.explanation for one in said)
+    assert all("no step changed them by more than 2e-05 of their norm." in one.explanation for one in said)
 
 
 def test_a_weight_that_moves_at_last_is_over() -> None:

@@ -51,6 +51,7 @@ class AbstractDepthDetector(AbstractDetector):
     direction: ClassVar[int]
     symptom: ClassVar[Symptom]
     explanation: ClassVar[str]
+    start_is_enough: ClassVar[bool] = False  # whether the first sample is, of the gradients by outputs
 
     def __init__(
         self,
@@ -79,6 +80,8 @@ class AbstractDepthDetector(AbstractDetector):
         self.steepest: Fit | None = None
         self.at_first: Fit | None = None
         self.of_outputs: Fit | None = None
+        self.looked = 0  # samples
+        self.start: Spell | None = None  # the first one, where that was enough
 
     def observe(self, block: Block) -> None:
         """Take in the next steps; overflow steps and steps with a NaN or Inf are passed over."""
@@ -103,8 +106,15 @@ class AbstractDepthDetector(AbstractDetector):
             if lasts and excess > (self.steepest.excess if self.steepest else 0):
                 self.steepest = worst.at(row)
         for sample in block.activations:
+            if not sample.signals:
+                continue
             fit = judge.of_outputs(sample, self.output_decades)
-            if sample.signals and self.sampled.observe(sample.step, fit is not None) and fit is not None:
+            self.looked += 1
+            lasts = self.sampled.observe(sample.step, fit is not None)
+            is_start = self.start_is_enough and self.looked == 1 and fit is not None
+            if is_start:
+                self.start = Spell(sample.step, sample.step, active=False)
+            if fit is not None and (lasts or is_start):
                 self.of_outputs = max(self.of_outputs or fit, fit, key=lambda one: one.excess)
 
     def _spell(self) -> Spell | None:
@@ -112,7 +122,7 @@ class AbstractDepthDetector(AbstractDetector):
         first = self.beginning.spell
         if first is not None and self.persistence.spell is None:  # not yet, or no more
             first = Spell(first.first_step, first.last_step, active=self.counted <= self.warmup + self.patience)
-        spells = [one for one in (first, self.persistence.spell, self.sampled.spell) if one is not None]
+        spells = [one for one in (first, self.persistence.spell, self.sampled.spell, self.start) if one is not None]
         if first is not None and self.persistence.spell is not None:
             spells[0] = Spell(first.first_step, first.last_step, active=False)  # the later one knows
         if not spells:
@@ -177,10 +187,12 @@ class ExplodingDepth(AbstractDepthDetector):
     """The gradient grows steadily on its way back, so that no step size suits both ends.
 
     Rule, arguments and blind spots are those of :class:`AbstractDepthDetector`, with direction -1 and lower limits:
-    where a plain net's gradient changes over depth, and it trains all the same, it fades.
+    where a plain net's gradient changes over depth, and it trains all the same, it fades. Of the gradients by the
+    layers' outputs the first sample is enough: what explodes at the first step may have nothing left at the third.
     """
 
     direction = -1
+    start_is_enough = True
     symptom = Symptom.EXPLODING_DEPTH
     explanation = (
         "The gradient grows by a factor of {factor:.2g} per layer on its way back: {at_last:.1e} in {last}, "

@@ -20,9 +20,9 @@ class FirstMoves:
     """Whether the first 50 steps moved the weights too far, all in all.
 
     They did where they moved them by ``limit`` of their norm on average, each counted as 1 at most, and the loss shows
-    it: three on end were 5 % above the first one on average, and the median of the last ten is above half of it; or one
-    is twice as high. Nothing is said of losses below zero. Weights that grow from next to nothing move as far, and do
-    no harm. Where there is no loss, or one of several optimizers', from twice the limit.
+    it: three on end were 5 % above the first one on average, and the median of the last ten is above six tenths of it;
+    or two are twice as high. Nothing is said of losses below zero. Weights that grow from next to nothing move as far,
+    and do no harm. Where there is no loss, or one of several optimizers', from twice the limit.
     """
 
     def __init__(self, limit: float = 0.05) -> None:
@@ -60,7 +60,20 @@ class FirstMoves:
             return self.average >= 2 * self.limit
         first, *after = losses
         rose = max(fmean(three) for three in zip(after, after[1:], after[2:], strict=False)) > 1.05 * first
-        return min(losses) >= 0 and ((rose and median(after[-10:]) > 0.5 * first) or max(after) > 2 * first)
+        return min(losses) >= 0 and ((rose and median(after[-10:]) > 0.6 * first) or sorted(after)[-2] > 2 * first)
+
+    @property
+    def bring_nothing(self) -> bool:
+        """Whether the loss is above seven tenths of the first one after steps of ``limit`` and more on average.
+
+        The last ten have to be nearly as large: those of weights that grow from next to nothing become ever smaller.
+        """
+        losses = [loss for loss in self.losses if math.isfinite(loss)]
+        if not (self.alone and len(self.moves) == STEPS and len(losses) >= STEPS // 2 and self.average >= self.limit):
+            return False
+        return (
+            min(losses) >= 0 and median(losses[-10:]) > 0.7 * losses[0] and fmean(self.moves[-10:]) > 0.8 * self.limit
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Give all of it but the limit."""

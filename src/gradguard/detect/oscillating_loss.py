@@ -48,6 +48,9 @@ class OscillatingLoss(AbstractLossDetector):
     - *bounces*: it is not below 90 % of a, the middle half of the losses spreads over ``scatter`` of it, and a step
       moves the weights by ``moved`` of their norm or more, at ``patience`` looks on end after the first one.
 
+    Info as well where losses are of both signs: what a policy's gradient is taken of, or a critic's difference, is no
+    distance from something.
+
     What it can't see: swings from one step to the next, which the means of ten even out, unless it bounces; those of a
     cyclic learning rate are told like others.
 
@@ -90,6 +93,7 @@ class OscillatingLoss(AbstractLossDetector):
         self.first = 0.0  # mean of the first few
         self.best = math.inf
         self.levels: deque[float] = deque(maxlen=2)  # of the last two looks
+        self.lowest, self.highest = math.inf, -math.inf
         self.evidence: dict[str, dict[str, float]] = {}
 
     def see(self, step: int, loss: float, moved: float) -> None:
@@ -98,6 +102,7 @@ class OscillatingLoss(AbstractLossDetector):
         if self.beginning.count <= FEW:
             self.first += (loss - self.first) / self.beginning.count
         self.last.append(loss)
+        self.lowest, self.highest = min(self.lowest, loss), max(self.highest, loss)
         self.steps.append(moved)
         if not math.isnan(self.before):
             self.noise += 0.02 * ((loss - self.before) ** 2 - self.noise)
@@ -161,7 +166,7 @@ class OscillatingLoss(AbstractLossDetector):
         return (
             Finding(
                 Symptom.OSCILLATING_LOSS,
-                Severity.WARNING if span[2] and not is_mild else Severity.INFO,
+                Severity.WARNING if span[2] and not is_mild and not self.lowest < 0 < self.highest else Severity.INFO,
                 (),
                 self.optimizer,
                 *span,

@@ -32,9 +32,11 @@ class UpdateTooLarge(AbstractDetector):
     doubles.
 
     A warning as well where all of the first 50 steps, and not the sampled ones alone, moved the weights too far on
-    average: see :class:`FirstMoves`. Critical where the run ended in NaN and Inf by it: where the last five steps
-    before the first gradient that is not finite moved the weights by half of ``breaking`` on average, each counted as
-    ``breaking`` at most.
+    average: see :class:`FirstMoves`. Where no weight was zero at first, and there are more than tables, it is enough
+    that the loss is above seven tenths of the first one all the same.
+
+    Critical where the run ended in NaN and Inf by it: where the last five steps before the first gradient that is not
+    finite moved the weights by half of ``breaking`` on average, each counted as ``breaking`` at most.
 
     What it can't see: what happens between samples; a single layer that moves too fast among many that do not.
 
@@ -123,6 +125,10 @@ class UpdateTooLarge(AbstractDetector):
             if math.isfinite(moved):
                 self.lately.append(min(moved, self.breaking))
 
+    def _moved_too_far(self) -> bool:
+        from_nothing = self.has_tables_alone or bool(self.zero_at_first)
+        return self.first_moves.are_too_large or (self.first_moves.bring_nothing and not from_nothing)
+
     def _was_overwritten(self) -> bool:
         if self.at_first >= SURE * self.breaking and not self.has_tables_alone:
             return True
@@ -141,7 +147,7 @@ class UpdateTooLarge(AbstractDetector):
         if lasting is not None and lasting.last_step - lasting.first_step < self.min_steps:
             lasting = None
         first = Spell(1, 1, active=False) if self._was_overwritten() else None
-        moves = Spell(1, self.first_moves.last_step, active=False) if self.first_moves.are_too_large else None
+        moves = Spell(1, self.first_moves.last_step, active=False) if self._moved_too_far() else None
         spells = [spell for spell in (first, moves, self.end, self.breaks.spell, lasting) if spell is not None]
         if not spells:
             return ()

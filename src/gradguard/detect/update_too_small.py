@@ -19,7 +19,7 @@ from gradguard.detect.symptom import Symptom
 ALIKE = 0.02  # share by which changes differ that are the weight decay's
 SMALL = 1e-3  # of a weight, more than which weight decay takes of it at no step
 BEGINNING = 10  # steps after which weights should still be moving, where nothing is learnt
-TIMES = 100  # the limit, where nothing is learnt
+TIMES = 200  # the limit, where nothing is learnt
 
 
 @final

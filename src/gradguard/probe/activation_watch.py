@@ -20,8 +20,8 @@ from gradguard.probe.fast_path import FastPaths
 from gradguard.probe.layer_ears import LayerEar, ModelEar, is_backward
 from gradguard.probe.layers import axis_of, is_compiled, is_embedding, is_norm
 from gradguard.probe.seen import Kept, Seen, SignalSum, UnitSum, is_plain, packed
-from gradguard.probe.slopes import saved
-from gradguard.probe.trail import Found, Trail
+from gradguard.probe.slopes import Slope, saved, slope_of_state
+from gradguard.probe.trail import Found, Made, Trail
 
 CALLS = 16  # of a layer in a step, of which each is looked at; of later ones the 32nd, 64th and so on are
 
@@ -162,11 +162,19 @@ class ActivationWatch:
             key = found.made.layer, found.slope.name, units
             self.units.setdefault(key, UnitSum(found.slope, is_output=is_output)).add(values, others, found.slope)
 
+    def _add_state(self, made: Made, slope: Slope, values: Tensor) -> None:
+        """Look at the states of a recurrent layer that has no gates: they are what its activation gave."""
+        if (there := made.axes_of(values)) is not None:
+            key = made.layer, slope.name, made.shape[made.axis]
+            self.units.setdefault(key, UnitSum(slope)).add(*there, slope)
+
     def made(self, name: str, layer: nn.Module, result: Any) -> None:
         """Look at the output of a layer, and note who made it."""
         self.order.setdefault(name, len(self.order))
         outputs = [t for t in tensors_in(result) if t.ndim and is_plain(t)]
         outputs = [t for t in outputs if t.requires_grad or self.everything]
+        if outputs and (slope := slope_of_state(layer)) is not None and self._is_looked_at(name):
+            self._add_state(Made(name, tuple(outputs[0].shape), axis_of(layer, outputs[0])), slope, outputs[0].detach())
         for output in outputs:
             self.trail.made(output, name, axis_of(layer, output))
         if outputs and not is_norm(layer) and self._is_looked_at(name):

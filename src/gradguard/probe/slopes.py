@@ -11,7 +11,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from gradguard.gates import gates_of
 
 SMALL = 0.01  # share of the largest slope below which one is small, at the lower end of an activation
 FLAT = 0.1  # the same at both ends of a bounded one
@@ -55,6 +57,16 @@ def slope_of(node: Any) -> Slope | None:
         return None
     slope = known(node)
     return slope if slope is not None and hasattr(type(node), f"_raw_saved_{slope.field}") else None
+
+
+def slope_of_state(layer: nn.Module) -> Slope | None:
+    """Give what is known of what a recurrent layer without gates makes: of ``nn.RNN``, ``nn.RNNCell`` and ours.
+
+    >>> slope_of_state(nn.RNN(2, 3, nonlinearity="relu")).name, slope_of_state(nn.LSTM(2, 3))
+    ('relu', None)
+    """
+    named = getattr(layer, "nonlinearity", None)
+    return {"tanh": _TANHS, "relu": _RELUS}.get(named) if isinstance(named, str) and gates_of(layer) else None
 
 
 def kind_of(node: Any) -> str:
@@ -121,6 +133,8 @@ def _rrelu(node: Any) -> Slope:
     return Slope("rrelu", "self" if hasattr(node, "_saved_self") else "result", None, falls_silent=False)
 
 
+_RELUS = Slope("relu", "result", 0.0)
+_TANHS = Slope("tanh", "result", -_TANH, _TANH, is_bounded=True, falls_silent=False)
 _KNOWN: dict[str, Callable[[Any], Slope | None]] = {
     "Relu": _as("relu", "result", 0.0),
     "Threshold": _threshold,
