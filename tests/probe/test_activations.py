@@ -582,3 +582,34 @@ def test_an_output_that_is_fed_back_is_no_hidden_activation() -> None:
 
     found = activations(model, torch.randn(5, 6), cycle)
     assert [(units.layer, units.activation) for units in found.units] == [("encoder", "tanh")]
+
+
+@pytest.mark.parametrize("module", [nn.RNN, nn.RNNCell])
+@pytest.mark.parametrize("nonlinearity", ["tanh", "relu"])
+def test_the_states_of_networks_without_gates_are_what_an_activation_gave(
+    module: type[nn.Module], nonlinearity: str
+) -> None:
+    rnn = module(3, 4, nonlinearity=nonlinearity)
+    with torch.no_grad():
+        for name, param in rnn.named_parameters():
+            param.copy_(torch.tensor([-50.0, 0.5, 50.0, 0.5]) if name.startswith("bias_ih") else 0.01 * param)
+    x = torch.randn(2, 5, 3) if module is nn.RNN else torch.randn(5, 3)
+    (found,) = activations(rnn, x).units
+    assert (found.layer, found.activation, found.entries) == ("", nonlinearity, 10 if module is nn.RNN else 5)
+    silent, saturated = ([1, 0, 0, 0], [0, 0, 0, 0]) if nonlinearity == "relu" else ([0, 0, 0, 0], [1, 0, 1, 0])
+    assert found.silent.tolist() == [bool(one) for one in silent]
+    assert found.saturated.tolist() == [bool(one) for one in saturated]
+
+
+def test_a_layer_is_one_whatever_its_weights_are_called() -> None:
+    class Kernel(nn.Module):
+        def __init__(self, *shape: int) -> None:
+            super().__init__()
+            self.kernel = nn.Parameter(torch.randn(shape))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x @ self.kernel if self.kernel.ndim == 2 else x + self.kernel
+
+    found = activations(nn.Sequential(Kernel(1, 7, 4), Kernel(4, 6), nn.ReLU(), Kernel(6, 2)), torch.randn(5, 7, 4))
+    assert [one.layer for one in found.signals] == ["1", "3"]  # a table of places is none
+    assert [one.layer for one in found.units] == ["1"]

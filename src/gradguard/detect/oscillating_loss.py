@@ -72,7 +72,7 @@ class OscillatingLoss(AbstractLossDetector):
         share: float = 0.25,
         scatter: float = 0.1,
         moved: float = 2e-2,
-        restless: float = 2e-2,
+        restless: float = 1.5e-2,
         patience: int = 2,
     ) -> None:
         super().__init__()

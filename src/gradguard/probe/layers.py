@@ -32,9 +32,10 @@ def is_layer(module: nn.Module) -> bool:
         return True
     if any(name != "parametrizations" for name in module._modules):
         return False
-    own = [param for param in module._parameters.values() if param is not None]
+    own = {name: param for name, param in module._parameters.items() if param is not None and param.ndim > 1}
     given = list(module.parametrizations) if parametrize.is_parametrized(module) else []  # type: ignore[arg-type]  # a ModuleDict
-    return any(param.ndim > 1 and min(param.shape) > 1 for param in own) or any("weight" in name for name in given)
+    by_name = any("weight" in name for name in (*own, *given))
+    return by_name or any(min(param.shape) > 1 for param in own.values())  # "kernel", "W": places have a 1 in front
 
 
 def is_norm(module: nn.Module) -> bool:
