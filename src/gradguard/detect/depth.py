@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar, final
 
+import torch
+
 from gradguard.detect.base import AbstractDetector, Persistence, Spell
 from gradguard.detect.block import Block, Role
 from gradguard.detect.depth_fit import Fit, Judge
@@ -92,19 +94,19 @@ class AbstractDepthDetector(AbstractDetector):
             *judge.of_parameters(block, Role.BIAS, self.bias_decades),
         ]
         judged = ~block.overflow & block.totals.isfinite() & (block.totals > 0) & bool(profiles)
-        for row, (step, counts) in enumerate(zip(block.steps.tolist(), judged.tolist(), strict=True)):
+        most, of = torch.stack([p.excess for p in profiles] or [torch.zeros(len(judged))]).max(0)
+        columns = (column.tolist() for column in (block.steps, judged, most, of))
+        for row, (step, counts, excess, which) in enumerate(zip(*columns, strict=True)):
             self.counted += counts
             if not counts:
                 continue
-            worst = max(profiles, key=lambda p: float(p.excess[row]))
-            excess = float(worst.excess[row])
             if self.counted <= self.early:
                 self.beginning.observe(step, excess > 0)
                 if excess > (self.at_first.excess if self.at_first else 0):
-                    self.at_first = worst.at(row)
+                    self.at_first = profiles[which].at(row)
             lasts = self.counted > self.warmup and self.persistence.observe(step, excess > 0)
             if lasts and excess > (self.steepest.excess if self.steepest else 0):
-                self.steepest = worst.at(row)
+                self.steepest = profiles[which].at(row)
         for sample in block.activations:
             if not sample.signals:
                 continue
