@@ -1,0 +1,5 @@
+"""Nothing yet."""
+
+from benchmarks.faults.program import Program
+
+PROGRAMS: tuple[Program, ...] = ()
