@@ -180,7 +180,7 @@ def with_rate(rate: Callable[[int], float], loss: float, steps: int = 400, *, al
 def test_a_learning_rate_that_is_gone_before_anything_was_learnt() -> None:
     (said,) = with_rate(lambda step: 0.1 * 0.9**step, 1.2)
     assert (said.severity, said.active) == (Severity.WARNING, True)
-    assert "at a fiftieth of its highest, or less, since step 50" in said.explanation
+    assert "or the step, has been at a fiftieth of its highest, or less, since step 50" in said.explanation
     assert with_rate(lambda step: 0.1 * 0.9**step, 0.9) == []  # enough was learnt
     assert with_rate(lambda step: 0.1 if step < 60 else 0.0021, 1.2) == []  # a forty-eighth
     assert with_rate(lambda step: 0.1 if step < 60 else 0.0019, 1.2) != []
@@ -318,3 +318,10 @@ def test_losses_of_both_signs_may_climb_back() -> None:
     for shift, severity in ((0.0, Severity.INFO), (1.0, Severity.WARNING)):
         (said,) = found(OscillatingLoss(), [loss + shift for loss in dip], 2.2e-2)
         assert said.severity is severity
+
+
+@pytest.mark.parametrize(("late", "is_found"), [(1.9e-4, True), (2.1e-4, False)])
+def test_steps_that_fade_at_once_whatever_the_learning_rate_says(late: float, is_found: bool) -> None:
+    losses = [2.0] * 10 + [1.2] * 390
+    assert bool(found(SlowConvergence(), losses, [1e-2] * 100 + [late] * 300)) is is_found
+    assert found(SlowConvergence(), losses, [1e-2] * 150 + [late] * 250) == []

@@ -160,3 +160,12 @@ def test_an_output_may_sit_at_its_ends_unless_nothing_was_learnt_by_it(
     detector = SaturatedUnits()
     detector.observe(replace(seen, alone=alone))
     assert bool(detector.findings()) is is_found
+
+
+@pytest.mark.parametrize(("loss", "severity"), [(0.21, Severity.WARNING), (0.19, Severity.INFO)])
+def test_a_network_that_has_learnt_nearly_all_may_be_saturated(loss: float, severity: Severity) -> None:
+    tanh = units(saturated=0.9, activation="tanh")
+    losses = {step: 1.0 if step <= 10 else loss for step in range(1, 201)}
+    detector = SaturatedUnits()
+    detector.observe(block(OF, noisy(200, OF), activations=[sample(s, tanh) for s in SAMPLED], losses=losses))
+    assert [one.severity for one in detector.findings()] == [severity]

@@ -10,11 +10,13 @@ from torch import Tensor
 
 from gradguard.detect.activations import Units
 from gradguard.detect.block import Block
+from gradguard.detect.finding import Severity
 from gradguard.detect.recent_loss import RecentLoss, feeding
 from gradguard.detect.symptom import Symptom
 from gradguard.detect.units import AbstractUnitsDetector, Useless
 
 FLAT = 0.75  # of a layer's entries, without a slope; below a third in layers that learn
+LEARNT = 0.2  # of the first loss, below which units may sit where they like
 LONG = 150  # losses after which an output's activation is judged
 
 
@@ -60,6 +62,11 @@ class SaturatedUnits(AbstractUnitsDetector):
         has_learnt = 0 < self.loss.level < 0.5 * self.loss.start
         is_known = not units.is_output or (self.alone and self.loss.count >= LONG)
         return units.is_bounded and units.active <= 1 - FLAT and not has_learnt and is_known
+
+    def severity(self, place: str, worst: Useless) -> Severity:
+        """Say how bad it is, by whether the network has learnt all the same."""
+        has_learnt = self.alone and 0 < self.loss.level < LEARNT * self.loss.start
+        return Severity.INFO if has_learnt else super().severity(place, worst)
 
     def explain(self, worst: Useless, layers: int) -> str:
         """Say how many, and what follows."""

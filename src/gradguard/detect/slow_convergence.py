@@ -19,6 +19,7 @@ EVERY = 50  # losses between two looks
 LOOKS = 4  # over which a loss falls steadily
 GONE = 0.02  # of its highest, at which a learning rate is
 ONLY = 100  # steps at least that were made with such a one
+LONG = 2 / 3  # of all steps so far
 
 
 @final
@@ -35,10 +36,10 @@ class SlowConvergence(AbstractLossDetector):
     Both at once, since a loss that rests may rest at the best that there is, and small steps may be all that a
     fine-tuning needs. Where several optimizers are watched, whose losses say less, the limit is a quarter of ``ratio``.
 
-    Or the learning rate is gone too early: it has fallen to a fiftieth of its highest or less, three quarters of all
+    Or the learning rate is gone too early: it has fallen to a fiftieth of its highest or less, two thirds of all
     steps so far, and a hundred at least, were made since then, and the loss of the only optimizer is above half of its
-    start. So it is with a schedule in epochs that is called at each step; at the end of one that is meant, far less is
-    left of the run.
+    start. The same of the average update, since an optimizer may have a decay of its own. So it is with a schedule in
+    epochs that is called at each step; at the end of one that is meant, far less is left of the run.
 
     What it can't see: a plateau at large steps; a run without a recorded loss; how far the steps go where weights are
     sharded.
@@ -64,7 +65,8 @@ class SlowConvergence(AbstractLossDetector):
         self.lately: deque[float] = deque(maxlen=2 * EVERY)
         self.levels: deque[float] = deque(maxlen=LOOKS + 1)
         self.evidence: tuple[float, float, float] = (math.nan, math.nan, math.nan)
-        self.highest, self.gone_since, self.is_gone = 0.0, 0, False  # of the learning rate
+        self.highest, self.gone_since, self.is_gone, self.since = 0.0, 0, False, 0  # of the learning rate
+        self.fastest, self.slow_since = 0.0, 0  # of the average update between two looks
         self.rates: list[tuple[int, float]] = []  # of sampled steps that are not counted yet
 
     def observe(self, block: Block) -> None:
@@ -83,6 +85,16 @@ class SlowConvergence(AbstractLossDetector):
             is_gone = rate <= GONE * self.highest > 0
             self.gone_since = (self.gone_since or step) if is_gone else 0
 
+    def _follow_pace(self, step: int) -> None:
+        """Note since when the steps are as small as if the learning rate were gone: an optimizer may have its own."""
+        lately = list(self.lately)[-EVERY:]
+        pace = fmean(lately) if lately else 0.0
+        self.fastest = max(self.fastest, pace)
+        if pace > GONE * self.fastest or self.fastest == 0:
+            self.slow_since = 0
+        elif not self.slow_since:
+            self.slow_since = step - len(lately) + 1
+
     def see(self, step: int, loss: float, moved: float) -> None:
         """Take in one step."""
         self.recent.observe(loss)
@@ -100,11 +112,13 @@ class SlowConvergence(AbstractLossDetector):
         creeps = average < 2.5 * ratio and not fallen > 3 * self.fall and self._falls_steadily()
         holds = average > 1e-8 and (rests or creeps) and not self._is_warming_up()
         self._follow_rate(step)
-        since = step - self.gone_since if self.gone_since else 0
-        is_gone = self.alone and since >= max(ONLY, 0.75 * step) and level > 0.5 * start > 0
+        self._follow_pace(step)
+        gone = [first for first in (self.gone_since, self.slow_since) if first]
+        since = step - min(gone, default=step)
+        is_gone = self.alone and since >= max(ONLY, LONG * step) and level > 0.5 * start > 0
         self.persistence.observe(step, holds or is_gone)
         if holds or is_gone:
-            self.evidence, self.is_gone = (start, level, average), is_gone and not holds
+            self.evidence, self.is_gone, self.since = (start, level, average), is_gone and not holds, step - since
 
     def _falls_steadily(self) -> bool:
         """Whether it was lower at each of the last looks, by as much as before: there is more to be learnt."""
@@ -122,7 +136,7 @@ class SlowConvergence(AbstractLossDetector):
             return ()
         start, level, average = self.evidence
         why = (
-            f"the learning rate has been at a fiftieth of its highest, or less, since step {self.gone_since}"
+            f"the learning rate, or the step, has been at a fiftieth of its highest, or less, since step {self.since}"
             if self.is_gone
             else f"a step changes the weights by {average:.1e} of their norm"
         )

@@ -11,6 +11,7 @@ from gradguard.detect.base import AbstractDetector, Persistence, Spell
 from gradguard.detect.block import Block, Role, matrices
 from gradguard.detect.finding import Finding, Severity
 from gradguard.detect.first_moves import FirstMoves
+from gradguard.detect.steady_moves import SteadyMoves
 from gradguard.detect.symptom import Symptom
 
 SURE = 10.0  # times ``breaking``, at step 1, where the loss is not asked: 1.2 was the most in healthy programs
@@ -33,7 +34,8 @@ class UpdateTooLarge(AbstractDetector):
 
     A warning as well where all of the first 50 steps, and not the sampled ones alone, moved the weights too far on
     average: see :class:`FirstMoves`. Where no weight was zero at first, and there are more than tables, it is enough
-    that the loss is above seven tenths of the first one all the same.
+    that the loss is above seven tenths of the first one all the same. And where a hundred steps on end do so later on
+    and get nowhere: see :class:`SteadyMoves`; not in models of tables alone.
 
     Critical where the run ended in NaN and Inf by it: where the last five steps before the first gradient that is not
     finite moved the weights by half of ``breaking`` on average, each counted as ``breaking`` at most.
@@ -69,7 +71,7 @@ class UpdateTooLarge(AbstractDetector):
         self.breaks = Persistence(2, share=1.0)
         self.at_first, self.first_by_weight = 0.0, dict[str, float]()  # the ratios of step 1
         self.losses: tuple[float, ...] = ()  # the first eleven
-        self.first_moves = FirstMoves()
+        self.first_moves, self.steady_moves = FirstMoves(), SteadyMoves()
         self.lately: deque[float] = deque(maxlen=BEFORE)  # how far the last steps moved the weights
         self.end: Spell | None = None  # where the run went on without a finite gradient, after such steps
         self.has_ended = False
@@ -84,6 +86,7 @@ class UpdateTooLarge(AbstractDetector):
         layout, samples = block.layout, block.samples
         self.optimizer, self.alone = layout.optimizer, block.alone
         self.first_moves.observe(block)
+        self.steady_moves.observe(block)
         self._see_end(block)
         if len(self.losses) <= AFTER:
             losses = block.losses[block.has_loss & ~block.overflow & block.losses.isfinite()].tolist()
@@ -148,11 +151,17 @@ class UpdateTooLarge(AbstractDetector):
             lasting = None
         first = Spell(1, 1, active=False) if self._was_overwritten() else None
         moves = Spell(1, self.first_moves.last_step, active=False) if self._moved_too_far() else None
-        spells = [spell for spell in (first, moves, self.end, self.breaks.spell, lasting) if spell is not None]
+        steady = None if self.has_tables_alone else self.steady_moves.spell
+        every = (first, moves, self.end, self.breaks.spell, lasting, steady)
+        spells = [spell for spell in every if spell is not None]
         if not spells:
             return ()
         is_first = (first is not None or moves is not None) and self.at_first > self.largest
-        average = max(self.first_moves.average if moves else 0.0, fmean(self.lately) if self.end else 0.0)
+        average = max(
+            self.first_moves.average if moves else 0.0,
+            fmean(self.lately) if self.end else 0.0,
+            self.steady_moves.largest if steady else 0.0,
+        )
         largest = max(self.at_first if is_first else self.largest, average)
         ordered = sorted((self.first_by_weight if is_first else self.largest_by_weight).items(), key=lambda i: -i[1])
         finding = Finding(
