@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradguard.detect import ExplodingDepth, Finding, Role, Severity, Symptom, VanishingDepth
+from gradguard.detect import ExplodingDepth, Finding, Layout, Role, Severity, Symptom, VanishingDepth
 from gradguard.detect.base import Persistence, Spell
 from gradguard.detect.profile import profile, trend
 from tests import reference
@@ -295,3 +295,25 @@ def test_what_weights_show_and_what_outputs_show_is_one_spell() -> None:
     detector.observe(block(of, torch.cat([noisy(30, of), noisy(30, of, 8.0)]), activations=samples))
     (said,) = detector.findings()
     assert (said.first_step, said.last_step, said.active) == (1, 60, True)
+
+
+@pytest.mark.parametrize(
+    ("share", "has_norms", "is_found"), [(0.9e-5, True, False), (1.1e-5, True, True), (0.9e-5, False, True)]
+)
+def test_biases_that_a_norm_takes_out_again_are_none_of_the_profile(
+    share: float, has_norms: bool, is_found: bool
+) -> None:
+    places = [(f"{2 * i}", f"{2 * i}.{kind}") for i in range(6) for kind in ("weight", "bias")]
+    roles, sizes = [Role.WEIGHT, Role.BIAS] * 6, [100, 10] * 6
+    for at in (8, 5, 2) if has_norms else ():  # behind the first, the second and the fourth layer
+        places.insert(at, (f"{places[at - 1][0]}n", f"{places[at - 1][0]}n.weight"))
+        roles.insert(at, Role.OTHER)
+        sizes.insert(at, 10)
+    of = Layout("optimizer", tuple(n for _, n in places), tuple(p for p, _ in places), tuple(sizes), tuple(roles))
+    norms = torch.tensor([sizes] * 40, dtype=torch.float64).sqrt()
+    for i, name in enumerate(of.names):
+        if roles[i] is Role.BIAS and name[0] in "024":
+            norms[:, i] *= share
+    detector = VanishingDepth(bias_decades=3.0)
+    detector.observe(block(of, norms))
+    assert bool(detector.findings()) is is_found

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple, final
 
 import torch
@@ -16,6 +17,8 @@ from gradguard.detect.activations import Activations
 from gradguard.detect.block import Block, Role
 from gradguard.detect.profile import Trend, layers_of, profile, repeated, trend
 from gradguard.detect.state import saved
+
+ROUNDING = 1e-5  # of the gradient of the weights beside it, below which that of a bias is nothing but rounding
 
 
 @saved
@@ -73,9 +76,8 @@ class Judge:
         """Judge the gradients of a role's parameters at each step of a block."""
         layers = layers_of(block.layout, role)
         if len(layers) >= self.min_layers:
-            yield from self._lines(
-                f"mean size of each layer's {role.value} gradients", layers, profile(block, role), limit
-            )
+            sizes = _biases(block, layers) if role is Role.BIAS else profile(block, role)
+            yield from self._lines(f"mean size of each layer's {role.value} gradients", layers, sizes, limit)
 
     def of_outputs(self, sample: Activations, limit: float) -> Fit | None:
         """Judge the gradients by the layers' outputs, in the order of their calls; give the worst line, if any is."""
@@ -93,3 +95,18 @@ class Judge:
             times = self.direction * line.decades / limit
             excess = torch.where((times >= 1) & (line.r2 >= self.min_r2), times, 0.0)
             yield Profiles(what, limit, tuple(layers[i] for i in places), sizes, line, excess)
+
+
+def _biases(block: Block, layers: Sequence[str]) -> Tensor:
+    """Mean size of the gradient entries of biases, [R, L]; NaN right before a norm that takes them out again."""
+    sizes, weights = profile(block, Role.BIAS), profile(block, Role.WEIGHT)
+    at = {layer: i for i, layer in enumerate(layers_of(block.layout, Role.WEIGHT))}
+    roles: dict[str, set[Role]] = {}
+    for layer, role in zip(block.layout.layers, block.layout.roles, strict=True):
+        roles.setdefault(layer, set()).add(role)
+    before_norm = {layer for layer, behind in pairwise(roles) if roles[behind] == {Role.OTHER}}
+    for i, layer in enumerate(layers):
+        if layer in at and layer in before_norm:
+            beside = weights[:, at[layer]]
+            sizes[:, i] = torch.where(sizes[:, i] < ROUNDING * beside, torch.nan, sizes[:, i])
+    return sizes

@@ -19,7 +19,7 @@ EVERY = 50  # losses between two looks
 LOOKS = 4  # over which a loss falls steadily
 GONE = 0.02  # of its highest, at which a learning rate is
 ONLY = 100  # steps at least that were made with such a one
-LONG = 2 / 3  # of all steps so far
+MOST, LONG = 0.55, 2 / 3  # of all steps so far, by the learning rate and by the average update
 
 
 @final
@@ -36,10 +36,11 @@ class SlowConvergence(AbstractLossDetector):
     Both at once, since a loss that rests may rest at the best that there is, and small steps may be all that a
     fine-tuning needs. Where several optimizers are watched, whose losses say less, the limit is a quarter of ``ratio``.
 
-    Or the learning rate is gone too early: it has fallen to a fiftieth of its highest or less, two thirds of all
-    steps so far, and a hundred at least, were made since then, and the loss of the only optimizer is above half of its
-    start. The same of the average update, since an optimizer may have a decay of its own. So it is with a schedule in
-    epochs that is called at each step; at the end of one that is meant, far less is left of the run.
+    Or the learning rate is gone too early: it has been at a fiftieth of its highest or less for most of the run
+    (``MOST`` of all steps so far, and a hundred at least). So it is with a schedule in epochs that is called at each
+    step, or a plateau of the wrong sign; at the end of one that is meant, far less is left of the run. The same of the
+    average update, since an optimizer may have a decay of its own, over ``LONG`` of all steps, where the loss of the
+    only optimizer is above half of its start: steps that have converged are small, too.
 
     What it can't see: a plateau at large steps; a run without a recorded loss; how far the steps go where weights are
     sharded.
@@ -113,12 +114,13 @@ class SlowConvergence(AbstractLossDetector):
         holds = average > 1e-8 and (rests or creeps) and not self._is_warming_up()
         self._follow_rate(step)
         self._follow_pace(step)
-        gone = [first for first in (self.gone_since, self.slow_since) if first]
-        since = step - min(gone, default=step)
-        is_gone = self.alone and since >= max(ONLY, LONG * step) and level > 0.5 * start > 0
+        without_rate = step - self.gone_since if self.gone_since else 0
+        slow = step - self.slow_since if self.slow_since and self.alone and level > 0.5 * start > 0 else 0
+        is_gone = without_rate >= max(ONLY, MOST * step) or slow >= max(ONLY, LONG * step)
         self.persistence.observe(step, holds or is_gone)
         if holds or is_gone:
-            self.evidence, self.is_gone, self.since = (start, level, average), is_gone and not holds, step - since
+            self.evidence, self.is_gone = (start, level, average), is_gone and not holds
+            self.since = step - max(without_rate, slow)
 
     def _falls_steadily(self) -> bool:
         """Whether it was lower at each of the last looks, by as much as before: there is more to be learnt."""
