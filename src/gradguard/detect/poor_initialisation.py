@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import median
+from statistics import median_low
 from typing import final
 
 import torch
@@ -160,7 +160,7 @@ class PoorInitialisation(AbstractDetector):
     def _size(self, signals: Sequence[Signal]) -> dict[str, Fault]:
         """Find layers most of which give what is far too small, or far too large."""
         there = [s for s in signals if s.rms > 0]
-        usual = median(s.rms for s in there) if there else 1.0
+        usual = median_low([s.rms for s in there]) if there else 1.0
         if self.usual[0] <= usual <= self.usual[1]:
             return {}
         return {"faint" if usual < 1 else "large": Fault(tuple(s.layer for s in there), usual, math.nan)}
