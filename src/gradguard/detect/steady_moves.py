@@ -24,11 +24,11 @@ class SteadyMoves:
 
     They did where they moved them by ``limit`` of their norm on average, each counted as 1 at most, and the median of
     the loss in the last half of them is not below 97 % of that in the first half. Where there is no loss, or one of
-    several optimizers', from 5/3 of the limit. In healthy programs 0.029 was the most, with the loss of a single
+    several optimizers', from 5/4 of the limit. In healthy programs 0.033 was the most, with the loss of a single
     optimizer, and 0.026 with those of several.
     """
 
-    def __init__(self, limit: float = 0.03) -> None:
+    def __init__(self, limit: float = 0.04) -> None:
         self.limit = limit
         self.moves: deque[float] = deque(maxlen=WINDOW)
         self.losses: deque[float] = deque(maxlen=WINDOW)
@@ -55,7 +55,7 @@ class SteadyMoves:
         if alone and all(map(math.isfinite, losses)):
             holds = average >= self.limit and median(now) >= FALLS * median(before) > 0
         else:
-            holds = average >= 5 / 3 * self.limit
+            holds = average >= 1.25 * self.limit
         if holds:
             first = step - WINDOW + 1 if self.spell is None else self.spell.first_step
             self.spell, self.largest = Spell(first, step, active=True), max(self.largest, average)
