@@ -15,8 +15,8 @@ from benchmarks.faults.program import Program
 from benchmarks.faults.running import SEEDS
 
 KINDS = ("dense", "convolutional", "recurrent", "attention", "adversarial", "embedding", "autoencoder")
-# Six generations. The reporting half of each was looked at once, and rules were mended by it; the next ones were written
-# after that, by people who had not read the rules. Families that come after these have not been looked at.
+# Six generations. The reporting half of each was looked at once, and rules were mended by it; the next ones were
+# written after that, by people who had not read the rules. Families that come after these have not been looked at.
 PLACES = ("second", "third", "fourth", "fifth", "sixth")
 SEEN = (*KINDS, *(f"{place}.{kind}" for place in PLACES for kind in KINDS))
 FAMILIES = SEEN
