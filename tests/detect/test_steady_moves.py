@@ -55,4 +55,5 @@ def test_it_is_a_warning_as_long_as_it_lasts_and_tables_may_do_so() -> None:
     (said,) = found(moved, STAYS)
     assert (said.severity, said.first_step, said.last_step, said.active) == (Severity.WARNING, 101, 200, False)
     assert said.evidence["median update/weight"] == pytest.approx(0.06)
+    assert "A hundred steps on end changed the weights by 0.06 of their norm each, and got nowhere" in said.explanation
     assert found(moved, STAYS, roles=Role.OTHER) == ()

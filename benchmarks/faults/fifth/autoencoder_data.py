@@ -11,14 +11,11 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from benchmarks.faults import drawing
 from benchmarks.faults.data import Split
 
 TEST = 500
 BYTE = 255.0
-
-
-def _drawn(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def _pairs(x: Tensor, y: Tensor) -> Split:
@@ -32,7 +29,7 @@ def _standard(x: Tensor) -> Tensor:
 @cache
 def fields(side: int = 12) -> Split:
     """Maps of clouds, between 0 and 1, and as inputs the same with noise: [N, side**2]."""
-    g = _drawn(111)
+    g = drawing.drawn(111)
     line = torch.arange(float(side)) / side
     pace, phase = 1.6 * torch.randn(2200, 2, 3, generator=g), 2 * math.pi * torch.rand(2200, 3, generator=g)
     angle = pace[:, 0, :, None, None] * line[:, None] + pace[:, 1, :, None, None] * line
@@ -43,7 +40,7 @@ def fields(side: int = 12) -> Split:
 @cache
 def chords(keys: int = 48) -> Split:
     """Which keys of a piano are down: a bass, a triad and its octave, now and then a note beside: [N, F]."""
-    g = _drawn(112)
+    g = drawing.drawn(112)
     root, low = torch.randint(12, (2400,), generator=g), torch.randint(2, (2400,), generator=g)
     kind = torch.tensor([[0, 4, 7], [0, 3, 7], [0, 3, 6]])[torch.randint(3, (2400,), generator=g)]
     triad = (root[:, None] + kind) % 12
@@ -56,7 +53,7 @@ def chords(keys: int = 48) -> Split:
 @cache
 def dials(side: int = 10, *, divided: bool = True) -> Split:
     """Pictures of a dark needle, in [-1, 1]; as inputs, less 0.5 and over 0.5, of shares of 255 or of the bytes."""
-    g = _drawn(113)
+    g = drawing.drawn(113)
     line = torch.arange(float(side)) - (side - 1) / 2
     turn, long = 2 * math.pi * torch.rand(2200, 1, 1, generator=g), 2.5 + 2 * torch.rand(2200, 1, 1, generator=g)
     along = line[:, None] * turn.sin() + line * turn.cos()
@@ -69,7 +66,7 @@ def dials(side: int = 10, *, divided: bool = True) -> Split:
 @cache
 def plant(many: int = 32, hidden: int = 6) -> Split:
     """Measurements at a chemical plant, which follow from few of its settings: [N, F]."""
-    g = _drawn(114)
+    g = drawing.drawn(114)
     state, first = torch.randn(2400, hidden, generator=g), torch.randn(hidden, 40, generator=g)
     x = (0.6 * state @ first / math.sqrt(2)).tanh() @ torch.randn(40, many, generator=g)
     x = _standard(x + 0.5 * torch.randn(x.shape, generator=g))
@@ -79,7 +76,7 @@ def plant(many: int = 32, hidden: int = 6) -> Split:
 @cache
 def articles(words: int = 50, topics: int = 6) -> Split:
     """Counts of words, and as targets their shares of the article, times the words: [N, F]."""
-    g = _drawn(115)
+    g = drawing.drawn(115)
     topic = (2 * torch.randn(topics, words, generator=g)).softmax(1)
     mix = (2.5 * torch.randn(2400, topics, generator=g)).softmax(1)
     counts = torch.poisson(200 * mix @ topic, generator=g)
@@ -89,7 +86,7 @@ def articles(words: int = 50, topics: int = 6) -> Split:
 @cache
 def motions(length: int = 40) -> Split:
     """Swings that die away, of any height, pace and phase: [N, F]."""
-    g = _drawn(116)
+    g = drawing.drawn(116)
     at, own = torch.linspace(0, 1, length), torch.rand(2400, 4, 1, generator=g)
     x = (0.5 + own[:, 0]) * (-2 * own[:, 1] * at).exp() * (2 * math.pi * ((1 + own[:, 2]) * at + own[:, 3])).sin()
     x = x / x.std() + 0.1 * torch.randn(x.shape, generator=g)
@@ -99,7 +96,7 @@ def motions(length: int = 40) -> Split:
 @cache
 def yields(many: int = 30) -> Split:
     """Curves of interest over maturities: level, slope and two humps: [N, F], standardised."""
-    g = _drawn(117)
+    g = drawing.drawn(117)
     years, own = torch.linspace(0.25, 30, many), torch.randn(2400, 4, generator=g)
     decay = 1.5 * (0.3 * torch.randn(2400, 1, generator=g)).exp()
     first = (1 - (-years / decay).exp()) * decay / years
@@ -113,7 +110,7 @@ def yields(many: int = 30) -> Split:
 @cache
 def gratings(side: int = 8) -> Split:
     """Spots of stripes, of any direction, place and phase: [N, side**2]."""
-    g = _drawn(118)
+    g = drawing.drawn(118)
     line, own = torch.arange(float(side)) - (side - 1) / 2, torch.rand(2600, 3, 1, 1, generator=g)
     middle = 1.2 * torch.randn(2600, 2, 1, 1, generator=g)
     down, across = line[:, None] - middle[:, 0], line - middle[:, 1]
@@ -126,7 +123,7 @@ def gratings(side: int = 8) -> Split:
 @cache
 def loads(hours: int = 48) -> Split:
     """What households draw over a day, standardised: two peaks, sun at noon, and a base: [N, F]."""
-    g = _drawn(119)
+    g = drawing.drawn(119)
     at, own = torch.linspace(0, 24, hours), torch.randn(2400, 7, 1, generator=g)
 
     def peak(middle: Tensor | float, width: float) -> Tensor:

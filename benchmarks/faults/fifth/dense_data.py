@@ -11,11 +11,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from benchmarks.faults import drawing
 from benchmarks.faults.data import Split
-
-
-def _drawn(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def _cut(x: Tensor, y: Tensor, test: int = 600) -> Split:
@@ -33,7 +30,7 @@ def concrete(*, inverse: bool = False) -> Split:
 
     ``inverse`` does to the raw numbers what takes standardised ones back: times the spread, plus the mean.
     """
-    g = _drawn(81)
+    g = drawing.drawn(81)
     x = torch.randn(3000, 8, generator=g)
     y = x[:, 0] + 0.5 * x[:, 1] - 0.8 * x[:, 3] + 1.2 * (1.5 * x[:, 7]).tanh() + 0.5 * x[:, 0] * x[:, 7].tanh()
     y = y - 0.3 * x[:, 4].square() + 0.2 * torch.randn(3000, generator=g)
@@ -46,7 +43,7 @@ def concrete(*, inverse: bool = False) -> Split:
 @cache
 def demand() -> Split:
     """How many of an article are sold on a day, in tens; on some days none: [N, 10] to [N, 1]."""
-    g = _drawn(82)
+    g = drawing.drawn(82)
     x = torch.randn(3200, 10, generator=g)
     mean = 1.5 + 1.2 * x[:, 0] + 0.8 * (x[:, 1] > 0) * x[:, 2] + 0.6 * x[:, 3].abs() - 0.5 * x[:, 4]
     sold = (10 * mean + 2 * torch.randn(3200, generator=g)).round().clamp(min=0)
@@ -56,7 +53,7 @@ def demand() -> Split:
 @cache
 def costs() -> Split:
     """What a server costs, which rises ever faster with each of six kinds of load in 0 to 1: [N, 6] to [N, 1]."""
-    g = _drawn(83)
+    g = drawing.drawn(83)
     x = torch.rand(3200, 6, generator=g)
     y = (2 * x[:, 0]).exp() + 4 * torch.maximum(x[:, 1], x[:, 2]) + 5 * torch.relu(x[:, 3] + x[:, 4] - 1) + x[:, 5]
     return _cut(x, _standard(y + 0.2 * torch.randn(3200, generator=g)))
@@ -65,7 +62,7 @@ def costs() -> Split:
 @cache
 def activity(kinds: int = 6) -> Split:
     """What somebody does (walks, sits, ...), by 12 numbers of a sensor on the wrist: [N, 12]."""
-    g = _drawn(84)
+    g = drawing.drawn(84)
     x = torch.randn(4000, 12, generator=g)
     hidden = torch.tanh(x @ torch.randn(12, 10, generator=g) / 3)
     return _cut(x, (hidden @ torch.randn(10, kinds, generator=g)).argmax(1))
@@ -74,7 +71,7 @@ def activity(kinds: int = 6) -> Split:
 @cache
 def load(lags: int = 24) -> Split:
     """How much power a town draws in the next hour, by the last 24, each standardised: [N, 24] to [N, 1]."""
-    g = _drawn(85)
+    g = drawing.drawn(85)
     hours = torch.arange(3600.0)
     noise, level = torch.randn(3600, generator=g), [torch.zeros(())]
     for value in noise[1:]:
@@ -89,7 +86,7 @@ def load(lags: int = 24) -> Split:
 @cache
 def credit() -> Split:
     """Whether a loan is paid back, by 14 numbers: [N, 14], as many of both."""
-    g = _drawn(86)
+    g = drawing.drawn(86)
     x = torch.randn(3600, 14, generator=g)
     worth = 1.5 * x[:, 0] + x[:, 1] * x[:, 2] - x[:, 3].abs() + (2 * x[:, 4]).sin() + 0.3 * x[:, 5:].sum(1)
     worth = worth + 0.4 * torch.randn(3600, generator=g)
@@ -99,7 +96,7 @@ def credit() -> Split:
 @cache
 def gestures(kinds: int = 8, ways: int = 3) -> Split:
     """Which gesture a glove of 20 sensors has felt; each is made in three ways: [N, 20]."""
-    g = _drawn(87)
+    g = drawing.drawn(87)
     centres = 1.1 * torch.randn(kinds, ways, 20, generator=g)
     y, way = (torch.randint(n, (3600,), generator=g) for n in (kinds, ways))
     x = centres[y, way] + torch.randn(3600, 20, generator=g)
@@ -109,7 +106,7 @@ def gestures(kinds: int = 8, ways: int = 3) -> Split:
 @cache
 def pilot() -> Split:
     """What a pilot does with two rudders, by nine readings: [N, 9] to [N, 2]."""
-    g = _drawn(88)
+    g = drawing.drawn(88)
     x = torch.randn(3600, 9, generator=g)
     first = (x[:, 0] - 0.8 * x[:, 1] + 0.5 * x[:, 2] * x[:, 3]).tanh()
     second = (x[:, 4] * (x[:, 5] > 0) - 0.6 * x[:, 6]).tanh() + 0.3 * x[:, 7].abs()

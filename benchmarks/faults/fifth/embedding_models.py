@@ -5,29 +5,13 @@ Shape legend: N = examples, W = width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.faults.fifth import embedding_data as data
 from benchmarks.faults.fourth.dense_models import Block
-
-
-def _logits(logit: Tensor) -> Tensor:
-    return torch.stack([torch.zeros_like(logit), logit], 1)
-
-
-def _tables(sizes: Sequence[int], width: int, std: float) -> nn.ModuleList:
-    tables = nn.ModuleList(nn.Embedding(n, width) for n in sizes)
-    for table in tables:
-        nn.init.normal_(table.get_parameter("weight"), std=std)
-    return tables
-
-
-def _looked_up(tables: nn.ModuleList, x: Tensor) -> list[Tensor]:
-    return [table(x[:, i].long()) for i, table in enumerate(tables)]
+from benchmarks.faults.fourth.embedding_models import logits, looked_up, tables
 
 
 class Recipe(nn.Module):
@@ -77,13 +61,13 @@ class Stays(nn.Module):
 
     def __init__(self, width: int = 8, depth: int = 10, *, every: bool = False) -> None:
         super().__init__()
-        self.tables, self.every = _tables(data.HOSPITAL, width, 0.5), every
+        self.tables, self.every = tables(data.HOSPITAL, width, 0.5), every
         self.blocks = nn.ModuleList(Block(4 * width) for _ in range(depth))
         self.head = nn.Linear(4 * width, 4)
 
     def forward(self, x: Tensor) -> Tensor:
         """Give logits."""
-        found = [torch.cat(_looked_up(self.tables, x), 1)]
+        found = [torch.cat(looked_up(self.tables, x), 1)]
         for block in self.blocks:
             found.append(block(torch.stack(found).sum(0) if self.every else found[-1]))
         out: Tensor = self.head(found[-1])
@@ -96,15 +80,15 @@ class Neural(nn.Module):
     def __init__(self, width: int = 8) -> None:
         super().__init__()
         sizes = (data.GUESTS, data.HOTELS)
-        self.product, self.beside = _tables(sizes, width, 0.1), _tables(sizes, width, 0.1)
+        self.product, self.beside = tables(sizes, width, 0.1), tables(sizes, width, 0.1)
         self.body = nn.Sequential(nn.Linear(2 * width, 32), nn.ReLU(), nn.Linear(32, 16), nn.ReLU())
         self.head = nn.Linear(width + 16, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Give logits."""
-        a, b = _looked_up(self.product, x)
-        deep = self.body(torch.cat(_looked_up(self.beside, x), 1))
-        return _logits(self.head(torch.cat([a * b, deep], 1))[:, 0])
+        a, b = looked_up(self.product, x)
+        deep = self.body(torch.cat(looked_up(self.beside, x), 1))
+        return logits(self.head(torch.cat([a * b, deep], 1))[:, 0])
 
 
 class Menu(nn.Module):
@@ -112,7 +96,7 @@ class Menu(nn.Module):
 
     def __init__(self, width: int = 4, *, copied: bool = False) -> None:
         super().__init__()
-        self.tables, self.copied = _tables(data.MENU, width, 0.5), copied
+        self.tables, self.copied = tables(data.MENU, width, 0.5), copied
         self.register_buffer("offsets", torch.tensor([0, data.MENU[0], data.MENU[0] + data.MENU[1]]))
         self.register_buffer("copy", self.whole().detach().clone())
         self.body = nn.Sequential(nn.Linear(3 * width, 48), nn.GELU(), nn.Linear(48, 1))
@@ -133,14 +117,14 @@ class Orders(nn.Module):
 
     def __init__(self, numbers: int = 1, width: int = 8) -> None:
         super().__init__()
-        self.tables = _tables((data.CUSTOMERS, data.GOODS), width, 0.3)
+        self.tables = tables((data.CUSTOMERS, data.GOODS), width, 0.3)
         self.body = nn.Sequential(
             *(nn.Linear(2 * width + numbers, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 2)),
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """Give logits."""
-        out: Tensor = self.body(torch.cat([*_looked_up(self.tables, x), x[:, 2:]], 1))
+        out: Tensor = self.body(torch.cat([*looked_up(self.tables, x), x[:, 2:]], 1))
         return out
 
 
@@ -150,14 +134,14 @@ class Glove(nn.Module):
     def __init__(self, width: int = 8) -> None:
         super().__init__()
         self.vectors, self.biases = (
-            _tables((data.WORDS, data.WORDS), width, 0.3),
-            _tables((data.WORDS, data.WORDS), 1, 0.01),
+            tables((data.WORDS, data.WORDS), width, 0.3),
+            tables((data.WORDS, data.WORDS), 1, 0.01),
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """Give logarithms."""
-        a, b = _looked_up(self.vectors, x)
-        return (a * b).sum(1, keepdim=True) + sum(_looked_up(self.biases, x))
+        a, b = looked_up(self.vectors, x)
+        return (a * b).sum(1, keepdim=True) + sum(looked_up(self.biases, x))
 
 
 class WideDeep(nn.Module):
@@ -165,15 +149,15 @@ class WideDeep(nn.Module):
 
     def __init__(self, width: int = 8) -> None:
         super().__init__()
-        self.wide, self.deep = _tables(data.BOOKINGS, 1, 0.01), _tables(data.BOOKINGS, width, 0.3)
+        self.wide, self.deep = tables(data.BOOKINGS, 1, 0.01), tables(data.BOOKINGS, width, 0.3)
         self.body = nn.Sequential(
             *(nn.Linear(4 * width, 48), nn.ReLU(), nn.Linear(48, 24), nn.ReLU(), nn.Linear(24, 1)),
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """Give logits."""
-        deep = self.body(torch.cat(_looked_up(self.deep, x), 1))
-        return _logits((sum(_looked_up(self.wide, x)) + deep)[:, 0])
+        deep = self.body(torch.cat(looked_up(self.deep, x), 1))
+        return logits((sum(looked_up(self.wide, x)) + deep)[:, 0])
 
 
 class Crosses(nn.Module):
@@ -181,14 +165,14 @@ class Crosses(nn.Module):
 
     def __init__(self, width: int = 8) -> None:
         super().__init__()
-        self.tables = _tables(data.ADS, width, 0.3)
+        self.tables = tables(data.ADS, width, 0.3)
         self.crosses = nn.ModuleList(nn.Linear(4 * width, 4 * width) for _ in range(2))
         self.body = nn.Sequential(nn.Linear(4 * width, 48), nn.ReLU(), nn.Dropout(0.05))
         self.head = nn.Linear(4 * width + 48, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         """Give logits."""
-        first = h = torch.cat(_looked_up(self.tables, x), 1)
+        first = h = torch.cat(looked_up(self.tables, x), 1)
         for cross in self.crosses:
             h = first * cross(h) + h
         out: Tensor = self.head(torch.cat([h, self.body(first)], 1))

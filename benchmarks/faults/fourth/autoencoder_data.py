@@ -13,12 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.faults import data
+from benchmarks.faults import data, drawing
 from benchmarks.faults.data import Split
-
-
-def _drawn(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def _pairs(x: Tensor, y: Tensor, test: int = 500) -> Split:
@@ -28,7 +24,7 @@ def _pairs(x: Tensor, y: Tensor, test: int = 500) -> Split:
 @cache
 def beats(length: int = 64) -> Split:
     """Heartbeats of three waves each, as they are and with noise upon them as inputs: [N, F]."""
-    g = _drawn(71)
+    g = drawing.drawn(71)
     at = torch.linspace(0, 1, length)
     place = torch.tensor([0.22, 0.45, 0.72])[:, None] + 0.04 * torch.randn(2300, 3, 1, generator=g)
     height = torch.tensor([0.5, 2.5, 0.9])[:, None] * (0.5 + torch.rand(2300, 3, 1, generator=g))
@@ -41,7 +37,7 @@ def beats(length: int = 64) -> Split:
 @cache
 def plates(side: int = 12) -> Split:
     """Pictures of a disc and a bar, [N, side**2], of which inputs are means of four pixels: [N, side**2 / 4]."""
-    g = _drawn(72)
+    g = drawing.drawn(72)
     line = torch.arange(float(side))
     middle, radius = side * torch.rand(1900, 2, generator=g), 2 + 2 * torch.rand(1900, 1, 1, generator=g)
     turn, off = math.pi * torch.rand(1900, 1, 1, generator=g), side / 2 * torch.randn(1900, 1, 1, generator=g) / 2
@@ -54,7 +50,7 @@ def plates(side: int = 12) -> Split:
 @cache
 def torn() -> Split:
     """Digits, of which a square of 3 by 3 pixels is missing in the inputs: [N, 64]."""
-    of, g = data.digits(), _drawn(73)
+    of, g = data.digits(), drawing.drawn(73)
 
     def tear(y: Tensor) -> Tensor:
         x = y.clone().view(-1, 8, 8)
@@ -68,7 +64,7 @@ def torn() -> Split:
 @cache
 def dots(side: int = 10) -> Split:
     """Pictures of a soft dot, anywhere and of any size: [N, side**2]."""
-    g = _drawn(74)
+    g = drawing.drawn(74)
     line = torch.linspace(-1, 1, side)
     middle, size = 1.6 * torch.rand(2000, 2, generator=g) - 0.8, 0.2 + 0.3 * torch.rand(2000, 1, 1, generator=g)
     far = (line[:, None] - middle[:, :1, None]) ** 2 + (line - middle[:, 1:, None]) ** 2
@@ -79,7 +75,7 @@ def dots(side: int = 10) -> Split:
 @cache
 def sensors(*, raw: bool = False, many: int = 24) -> Split:
     """Sensors of a machine in five ways of running, standardised, or as inputs in kelvin, pascal, ...: [N, F]."""
-    g = _drawn(75)
+    g = drawing.drawn(75)
     inner = torch.randn(2300, 5, generator=g)
     y = (inner @ torch.randn(5, many, generator=g) / 2 + torch.randn(many, generator=g) / 2).tanh()
     y = y + 0.4 * inner @ torch.randn(5, many, generator=g) + 0.1 * torch.randn(2300, many, generator=g)
@@ -91,7 +87,7 @@ def sensors(*, raw: bool = False, many: int = 24) -> Split:
 @cache
 def ratings(items: int = 60) -> Split:
     """Ratings that users would give, less the mean, and as inputs those they gave, or 0; some gave none: [N, F]."""
-    g = _drawn(76)
+    g = drawing.drawn(76)
     taste = torch.randn(2000, 4, generator=g) @ torch.randn(4, items, generator=g) / 2
     y = taste + 0.5 * torch.randn(items, generator=g) + 0.2 * torch.randn(2000, items, generator=g)
     given = torch.rand(2000, items, generator=g) < 0.4
@@ -102,7 +98,7 @@ def ratings(items: int = 60) -> Split:
 @cache
 def growth(length: int = 40) -> Split:
     """Curves of growth and decline, standardised: [N, F]."""
-    g = _drawn(77)
+    g = drawing.drawn(77)
     at = torch.linspace(0, 1, length)
     start, end = 0.1 + 0.4 * torch.rand(2300, 1, generator=g), 0.6 + 0.4 * torch.rand(2300, 1, generator=g)
     pace, top = 10 + 30 * torch.rand(2300, 2, generator=g), 0.5 + torch.rand(2300, 1, generator=g)
@@ -114,7 +110,7 @@ def growth(length: int = 40) -> Split:
 @cache
 def activations(width: int = 32, features: int = 64) -> Split:
     """Sums of four of many directions, as a language model might have them inside, of variance 1: [N, F]."""
-    g = _drawn(78)
+    g = drawing.drawn(78)
     directions = F.normalize(torch.randn(features, width, generator=g), dim=1)
     on = torch.rand(3500, features, generator=g).argsort(1) < 4
     y = (on * (0.5 + torch.rand(3500, features, generator=g))) @ directions
@@ -125,7 +121,7 @@ def activations(width: int = 32, features: int = 64) -> Split:
 @cache
 def pinwheel(arms: int = 5) -> Tensor:
     """Curved arms around the origin, [N, 2]."""
-    g = _drawn(79)
+    g = drawing.drawn(79)
     arm, along = torch.randint(arms, (3000,), generator=g), 1 + 0.3 * torch.randn(3000, generator=g)
     across = 0.05 * torch.randn(3000, generator=g)
     angle = 2 * math.pi * arm / arms + 0.25 * along.exp()
@@ -136,7 +132,7 @@ def pinwheel(arms: int = 5) -> Tensor:
 @cache
 def circles() -> Tensor:
     """Two circles around each other, [N, 2]."""
-    g = _drawn(80)
+    g = drawing.drawn(80)
     angle = 2 * math.pi * torch.rand(3000, generator=g)
     radius = torch.where(torch.rand(3000, generator=g) < 0.4, 0.7, 1.7) + 0.05 * torch.randn(3000, generator=g)
     return torch.stack([radius * angle.cos(), radius * angle.sin()], 1)

@@ -9,26 +9,10 @@ import math
 from functools import cache
 
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.faults import data
+from benchmarks.faults import data, drawing
 from benchmarks.faults.data import Split
-
-
-def _drawn(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def _cut(x: Tensor, y: Tensor) -> Split:
-    """Keep the last quarter, of what was drawn independently."""
-    first = 3 * len(x) // 4
-    return Split(x[:first], y[:first], x[first:], y[first:])
-
-
-def _grid(size: int) -> tuple[Tensor, Tensor]:
-    down, across = torch.meshgrid(torch.arange(float(size)), torch.arange(float(size)), indexing="ij")
-    return down, across
 
 
 @cache
@@ -37,9 +21,9 @@ def scans(size: int = 12, *, windowed: bool = True) -> Split:
 
     What a window of Hounsfield units shows, or the upper 12 of 16 bits of a file (water 16,384).
     """
-    g = _drawn(71)
+    g = drawing.drawn(71)
     y = torch.randint(4, (1600,), generator=g)
-    down, across = _grid(size)
+    down, across = drawing.grid(size)
     axes, middle = 4.6 + torch.rand(1600, 2, 1, 1, generator=g), (size - 1) / 2
     body = ((down - middle) / axes[:, :1, 0]).square() + ((across - middle) / axes[:, 1:, 0]).square() < 1
     at = middle + 3.4 * (torch.rand(1600, 2, 1, 1, generator=g) - 0.5)
@@ -49,20 +33,20 @@ def scans(size: int = 12, *, windowed: bool = True) -> Split:
     change = torch.stack([0 * away, 110.0 * (away < size_of), -120.0 * (away < size_of), 110.0 * ring], 1)
     x = torch.where(body, 40 + change[torch.arange(1600), y], torch.full_like(away, -1000.0))
     x = (x + 25 * torch.randn(x.shape, generator=g))[:, None]
-    return _cut(((x - 40) / 200).clamp(-1, 1) if windowed else 16 * (x + 1024).clamp(0, 4095), y)
+    return drawing.cut(((x - 40) / 200).clamp(-1, 1) if windowed else 16 * (x + 1024).clamp(0, 4095), y)
 
 
 @cache
 def radar(size: int = 12, frames: int = 3) -> Split:
     """Some pictures of showers that move, [N, frames, size, size], and the next one, [N, 1, size, size]."""
-    g = _drawn(72)
+    g = drawing.drawn(72)
     at = size * torch.rand(1200, 1, 3, 2, 1, 1, generator=g)
     way = 1.2 * torch.randn(1200, 1, 1, 2, 1, 1, generator=g)
     strength = 0.5 + torch.rand(1200, 1, 3, 1, 1, generator=g)
     moved = at + way * torch.arange(float(frames + 1)).reshape(1, -1, 1, 1, 1, 1)
-    rain = (strength * (-(torch.stack(_grid(size)) - moved).square().sum(3) / 4).exp()).sum(2)
+    rain = (strength * (-(torch.stack(drawing.grid(size)) - moved).square().sum(3) / 4).exp()).sum(2)
     rain = 2 * (rain + 0.05 * torch.randn(rain.shape, generator=g)) - 1
-    return _cut(rain[:, :frames], rain[:, frames:])
+    return drawing.cut(rain[:, :frames], rain[:, frames:])
 
 
 @cache
@@ -71,8 +55,8 @@ def ranges(size: int = 12) -> Split:
 
     The test half has no such holes.
     """
-    g = _drawn(73)
-    down, across = _grid(size)
+    g = drawing.drawn(73)
+    down, across = drawing.grid(size)
     tilt = torch.randn(900, 2, 1, 1, generator=g) / size
     far = 1.0 + 0.6 * torch.rand(900, 1, 1, generator=g) + tilt[:, 0] * (down - 6) + tilt[:, 1] * (across - 6)
     at, reach = size * torch.rand(900, 2, 1, 1, generator=g), 2 + 2 * torch.rand(900, 1, 1, generator=g)
@@ -80,16 +64,16 @@ def ranges(size: int = 12) -> Split:
     far = torch.where(ball, far - 0.8, far)[:, None]
     light = 2 * (-far).exp() + 0.15 * torch.randn(far.shape, generator=g)
     seen = torch.rand(far.shape, generator=g) > 0.04
-    split = _cut((light - light.mean()) / light.std(), far)
+    split = drawing.cut((light - light.mean()) / light.std(), far)
     return split._replace(y=split.y.exp() * seen[: len(split.y)])
 
 
 @cache
 def satellite(size: int = 12) -> Split:
     """Fields, forests, towns, lakes and roads from above, [N, 3, size, size], five classes."""
-    g = _drawn(74)
+    g = drawing.drawn(74)
     y = torch.randint(5, (1600,), generator=g)
-    down, across = _grid(size)
+    down, across = drawing.grid(size)
     turn, phase = (math.pi * n * torch.rand(1600, 1, 1, generator=g) for n in (1, 2))
     along = turn.cos() * down + turn.sin() * across
     stripes, road = (1.6 * along + phase).sin(), 2.0 * ((along - along.mean((1, 2), keepdim=True)).abs() < 1.2)
@@ -98,13 +82,13 @@ def satellite(size: int = 12) -> Split:
     smooth = F.avg_pool2d(torch.randn(1600, 1, size, size, generator=g), 5, 1, 2)[:, 0]
     texture = torch.stack([stripes, crowns, blocks, smooth, road], 1)[torch.arange(1600), y]
     tint = torch.randn(1600, 3, 1, 1, generator=g)
-    return _cut(texture[:, None] + 0.7 * tint + 0.5 * torch.randn(1600, 3, size, size, generator=g), y)
+    return drawing.cut(texture[:, None] + 0.7 * tint + 0.5 * torch.randn(1600, 3, size, size, generator=g), y)
 
 
 @cache
 def calls(length: int = 64) -> Split:
     """Calls that rise, fall, stay, warble, click or hiss, with noise, [N, 1, T], six classes."""
-    g = _drawn(75)
+    g = drawing.drawn(75)
     y = torch.randint(6, (2000,), generator=g)
     at = torch.arange(float(length)) / length
     pitch, phase, speed = (torch.rand(2000, 1, generator=g) for _ in range(3))
@@ -118,27 +102,27 @@ def calls(length: int = 64) -> Split:
         torch.randn(2000, length, generator=g),
     ]
     x = torch.stack(kinds, 1)[torch.arange(2000), y] + 0.3 * torch.randn(2000, length, generator=g)
-    return _cut(x[:, None], y)
+    return drawing.cut(x[:, None], y)
 
 
 @cache
 def words(kinds: int = 5, letters: int = 16, length: int = 24) -> Split:
     """Lines in five languages, whose letters follow one another each in its own way, [N, letters, T]."""
-    g = _drawn(76)
+    g = drawing.drawn(76)
     follow = (1.5 * torch.randn(kinds, letters, letters, generator=g)).softmax(2)
     y = torch.randint(kinds, (2000,), generator=g)
     line = [torch.randint(letters, (2000,), generator=g)]
     for _ in range(length - 1):
         line.append(torch.multinomial(follow[y, line[-1]], 1, generator=g)[:, 0])
-    return _cut(F.one_hot(torch.stack(line, 1), letters).float().transpose(1, 2), y)
+    return drawing.cut(F.one_hot(torch.stack(line, 1), letters).float().transpose(1, 2), y)
 
 
 @cache
 def surfaces(size: int = 12) -> Split:
     """Metal that is whole, scratched, dented or stained, with a grain, [N, 1, size, size], four classes."""
-    g = _drawn(77)
+    g = drawing.drawn(77)
     y = torch.randint(4, (1800,), generator=g)
-    down, across = _grid(size)
+    down, across = drawing.grid(size)
     turn, at = math.pi * torch.rand(1800, 1, 1, generator=g), 3 + 6 * torch.rand(1800, 2, 1, 1, generator=g)
     a, b = down - at[:, 0], across - at[:, 1]
     scratch = -1.6 * ((turn.cos() * a + turn.sin() * b).abs() < 0.6)
@@ -146,15 +130,15 @@ def surfaces(size: int = 12) -> Split:
     dent, stain = 1.6 * a * (-away / 3).exp(), -1.2 * (away < 6)
     x = torch.stack([0 * a, scratch, dent, stain], 1)[torch.arange(1800), y]
     grain = 0.4 * torch.randn(1800, size, 1, generator=g) + 0.4 * torch.randn(1800, size, size, generator=g)
-    return _cut((x + grain)[:, None], y)
+    return drawing.cut((x + grain)[:, None], y)
 
 
 @cache
 def sky(size: int = 14) -> Split:
     """One star, two, a galaxy or the track of a particle on a black sky, brightness 0 to 1, [N, 1, size, size]."""
-    g = _drawn(78)
+    g = drawing.drawn(78)
     y = torch.randint(4, (1800,), generator=g)
-    down, across = _grid(size)
+    down, across = drawing.grid(size)
     at = 4 + (size - 9) * torch.rand(1800, 2, 1, 1, generator=g)
     a, b, turn = down - at[:, 0], across - at[:, 1], math.pi * torch.rand(1800, 1, 1, generator=g)
     along, beside = turn.cos() * a + turn.sin() * b, turn.cos() * b - turn.sin() * a
@@ -164,7 +148,7 @@ def sky(size: int = 14) -> Split:
     track = 0.9 * ((beside.abs() < 0.5) & (along.abs() < 4))
     x = torch.stack([star, star + other, galaxy, track], 1)[torch.arange(1800), y]
     x = x * (0.5 + 0.5 * torch.rand(1800, 1, 1, generator=g)) + 0.08 * torch.randn(x.shape, generator=g)
-    return _cut(x.clamp(0, 1)[:, None], y)
+    return drawing.cut(x.clamp(0, 1)[:, None], y)
 
 
 @cache

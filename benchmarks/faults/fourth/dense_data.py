@@ -12,12 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.faults import data
+from benchmarks.faults import data, drawing
 from benchmarks.faults.data import Split
-
-
-def _drawn(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def _cut(x: Tensor, y: Tensor, test: int = 600) -> Split:
@@ -28,7 +24,7 @@ def _cut(x: Tensor, y: Tensor, test: int = 600) -> Split:
 @cache
 def income() -> Split:
     """Whether somebody earns much, by four numbers and three questions with some answers each: [N, 23]."""
-    g = _drawn(61)
+    g = drawing.drawn(61)
     numbers = torch.randn(3200, 4, generator=g)
     answers, worth = [], 2.2 * numbers[:, 0] - numbers[:, 0].square() + 1.5 * numbers[:, 1] * (numbers[:, 2] > 0)
     for levels in (8, 5, 6):
@@ -42,7 +38,7 @@ def income() -> Split:
 @cache
 def weather(*, raw: bool = False) -> Split:
     """Tomorrow's temperature by what was measured today, standardised or in the units of the instruments: [N, 8]."""
-    g = _drawn(62)
+    g = drawing.drawn(62)
     x = torch.randn(3200, 8, generator=g)
     season = 2 * x[:, 5]
     y = 1.5 * season.sin() + x[:, 1] + 0.7 * x[:, 0] * x[:, 2].tanh() - 0.5 * x[:, 6] + 0.4 * x[:, 7].abs()
@@ -56,7 +52,7 @@ def weather(*, raw: bool = False) -> Split:
 @cache
 def arm(joints: int = 4) -> Split:
     """Where the hand of an arm is, by the angles of its joints: [N, 4] to [N, 2]."""
-    x = 2 * torch.rand(4000, joints, generator=_drawn(63)) - 1
+    x = 2 * torch.rand(4000, joints, generator=drawing.drawn(63)) - 1
     angle, length = (0.5 * math.pi * x).cumsum(1), torch.tensor([1.0, 0.8, 0.6, 0.4])
     y = torch.stack([(length * angle.cos()).sum(1), (length * angle.sin()).sum(1)], 1)
     return _cut(x * math.sqrt(3), (y - y.mean(0)) / y.std(0))
@@ -65,7 +61,7 @@ def arm(joints: int = 4) -> Split:
 @cache
 def terrain(kinds: int = 5) -> Split:
     """What grows at a place, by its height, slope and wetness: [N, 3], as many of each kind."""
-    x = torch.randn(4000, 3, generator=_drawn(64))
+    x = torch.randn(4000, 3, generator=drawing.drawn(64))
     value = (1.7 * x[:, 0]).sin() + x[:, 1] * x[:, 2] + 0.5 * (2 * x[:, 2]).cos()
     return _cut(x, torch.bucketize(value, value.quantile(torch.arange(1, kinds) / kinds)))
 
@@ -73,7 +69,7 @@ def terrain(kinds: int = 5) -> Split:
 @cache
 def topics(kinds: int = 6, words: int = 120) -> Split:
     """How often each word stands in a document, of which one in thirty is empty: [N, V], six topics."""
-    g = _drawn(65)
+    g = drawing.drawn(65)
     common = torch.randn(words, generator=g).exp()
     share = common * (1.1 * torch.randn(kinds, words, generator=g)).exp()
     y = torch.randint(kinds, (3000,), generator=g)
@@ -85,7 +81,7 @@ def topics(kinds: int = 6, words: int = 120) -> Split:
 @cache
 def ratings() -> Split:
     """How much a reader likes a book, by ten features of each: [N, 20] to [N, 1]."""
-    g = _drawn(66)
+    g = drawing.drawn(66)
     x = torch.randn(4000, 20, generator=g)
     readers, books = (torch.tanh(x[:, i : i + 10] @ torch.randn(10, 4, generator=g) / 2) for i in (0, 10))
     y = (readers * books).sum(1, keepdim=True)
@@ -95,7 +91,7 @@ def ratings() -> Split:
 @cache
 def spectra(kinds: int = 5, channels: int = 48) -> Split:
     """Spectra of mixtures, in which one of five substances is the most: [N, F], standardised."""
-    g = _drawn(67)
+    g = drawing.drawn(67)
     at, place = torch.arange(float(channels)), channels * torch.rand(kinds, 4, 1, generator=g)
     lines = (torch.rand(kinds, 4, 1, generator=g) * (-((at - place) / 2.5).square()).exp()).sum(1)
     share = torch.rand(3000, kinds, generator=g)
@@ -107,7 +103,7 @@ def spectra(kinds: int = 5, channels: int = 48) -> Split:
 @cache
 def genes(kinds: int = 5) -> Split:
     """Which of five types a cell is, by 16 genes of which some act together, up or down: [N, 16]."""
-    g = _drawn(68)
+    g = drawing.drawn(68)
     x = torch.randn(4000, 16, generator=g)
     active = (x @ torch.randn(16, 6, generator=g)).abs() / 4
     return _cut(x, (active @ torch.randn(6, kinds, generator=g) + 0.5 * x[:, :kinds]).argmax(1))
@@ -116,6 +112,6 @@ def genes(kinds: int = 5) -> Split:
 @cache
 def holes() -> Split:
     """How many holes a handwritten digit has, printed white on black, with noise: [N, 64], three classes."""
-    g, many = _drawn(69), torch.tensor([1, 0, 0, 0, 1, 0, 1, 0, 2, 1])
+    g, many = drawing.drawn(69), torch.tensor([1, 0, 0, 0, 1, 0, 1, 0, 2, 1])
     split = data.changed(data.digits(), lambda x: 0.3 * torch.randn(x.shape, generator=g) - x)
     return split._replace(y=many[split.y], y_test=many[split.y_test])

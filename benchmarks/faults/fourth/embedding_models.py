@@ -33,18 +33,21 @@ from benchmarks.faults.fourth.embedding_data import (
 )
 
 
-def _logits(logit: Tensor) -> Tensor:
+def logits(logit: Tensor) -> Tensor:
+    """Give logits of two classes from one."""
     return torch.stack([torch.zeros_like(logit), logit], 1)
 
 
-def _tables(sizes: Sequence[int], width: int, std: float) -> nn.ModuleList:
+def tables(sizes: Sequence[int], width: int, std: float) -> nn.ModuleList:
+    """Draw a table for each field."""
     tables = nn.ModuleList(nn.Embedding(n, width) for n in sizes)
     for table in tables:
         nn.init.normal_(table.get_parameter("weight"), std=std)
     return tables
 
 
-def _looked_up(tables: nn.ModuleList, x: Tensor) -> list[Tensor]:
+def looked_up(tables: nn.ModuleList, x: Tensor) -> list[Tensor]:
+    """Look up what each column names."""
     return [table(x[:, i].long()) for i, table in enumerate(tables)]
 
 
@@ -69,7 +72,7 @@ class Entities(nn.Module):
 
     def __init__(self, width: int = 8) -> None:
         super().__init__()
-        self.tables = _tables(STORES, width, 0.3)
+        self.tables = tables(STORES, width, 0.3)
         self.body = nn.Sequential(
             *(nn.Linear(3 * width, 48), nn.ReLU(), nn.Dropout(0.05)),
             *(nn.Linear(48, 24), nn.ReLU(), nn.Linear(24, 1)),
@@ -77,7 +80,7 @@ class Entities(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Give sales."""
-        out: Tensor = self.body(torch.cat(_looked_up(self.tables, x), 1))
+        out: Tensor = self.body(torch.cat(looked_up(self.tables, x), 1))
         return out
 
 
@@ -94,7 +97,7 @@ class Friends(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Give logits."""
         a, b = self.people(x).unbind(1)
-        return _logits((self.body(torch.cat([a * b, (a - b).abs()], 1)) + self.known(x).sum(1))[:, 0])
+        return logits((self.body(torch.cat([a * b, (a - b).abs()], 1)) + self.known(x).sum(1))[:, 0])
 
 
 class Opinion(nn.Module):
@@ -116,7 +119,7 @@ class Codes(nn.Module):
 
     def __init__(self, width: int = 24, *, passes: bool = True) -> None:
         super().__init__()
-        self.tables = _tables((READERS, BOOKS), width, 0.5)
+        self.tables = tables((READERS, BOOKS), width, 0.5)
         self.heads = nn.ModuleList(nn.Linear(width, BITS) for _ in range(2))
         self.scale, self.passes = nn.Parameter(torch.tensor(0.5)), passes
 
@@ -126,8 +129,8 @@ class Codes(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Give logits."""
-        a, b = (self.bits(head(h)) for head, h in zip(self.heads, _looked_up(self.tables, x), strict=True))
-        return _logits(self.scale * (a * b).sum(1))
+        a, b = (self.bits(head(h)) for head, h in zip(self.heads, looked_up(self.tables, x), strict=True))
+        return logits(self.scale * (a * b).sum(1))
 
 
 class Tree(nn.Module):
@@ -144,7 +147,7 @@ class Tree(nn.Module):
         a, b = self.nodes(x).unbind(1)
         time = ((1 + a.square().sum(1)) * (1 + b.square().sum(1))).sqrt()
         far = (time - (a * b).sum(1)).clamp(min=1 + self.least).arccosh()
-        return _logits(self.sharpness * (self.radius - far))
+        return logits(self.sharpness * (self.radius - far))
 
 
 class Prototypes(nn.Module):
@@ -167,14 +170,14 @@ class Visits(nn.Module):
 
     def __init__(self, width: int = 8) -> None:
         super().__init__()
-        self.tables = _tables((VISITORS, PAGES), width, 0.5)
+        self.tables = tables((VISITORS, PAGES), width, 0.5)
         self.body = nn.Sequential(
             *(nn.Linear(2 * width + 1, 48), nn.Tanh(), nn.Linear(48, 24), nn.Tanh(), nn.Linear(24, 2)),
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """Give logits."""
-        out: Tensor = self.body(torch.cat([*_looked_up(self.tables, x), x[:, 2:]], 1))
+        out: Tensor = self.body(torch.cat([*looked_up(self.tables, x), x[:, 2:]], 1))
         return out
 
 
@@ -185,13 +188,13 @@ class Crossing(nn.Module):
         self, width: int = 8, depth: int = 8, *, around: bool = True, act: Callable[[], nn.Module] = nn.Sigmoid
     ) -> None:
         super().__init__()
-        self.tables, self.around = _tables(DEALS, width, 0.5), around
+        self.tables, self.around = tables(DEALS, width, 0.5), around
         self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(4 * width, 4 * width), act()) for _ in range(depth))
         self.head = nn.Linear(4 * width, 4)
 
     def forward(self, x: Tensor) -> Tensor:
         """Give logits."""
-        h = torch.cat(_looked_up(self.tables, x), 1)
+        h = torch.cat(looked_up(self.tables, x), 1)
         for block in self.blocks:
             h = h + block(h) if self.around else block(h)
         out: Tensor = self.head(h)
@@ -208,7 +211,7 @@ class Fares(nn.Module):
             nn.Embedding(PORTS, 1),
             nn.Embedding(AIRLINES, 1),
         )
-        self.start, self.end = _tables((PORTS, PORTS), width, 0.3)
+        self.start, self.end = tables((PORTS, PORTS), width, 0.3)
         for table in (self.fees, self.airlines):
             nn.init.zeros_(table.weight)
 
@@ -224,7 +227,7 @@ class History(nn.Module):
 
     def __init__(self, width: int = 12) -> None:
         super().__init__()
-        self.clients, self.films = _tables((CLIENTS, FILMS), width, 0.2)
+        self.clients, self.films = tables((CLIENTS, FILMS), width, 0.2)
         self.seen, self.biases = (
             nn.EmbeddingBag(FILMS, width),
             nn.ModuleList([nn.Embedding(CLIENTS, 1), nn.Embedding(FILMS, 1)]),

@@ -12,11 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks.faults import drawing
 from benchmarks.faults.data import Split
-
-
-def _drawn(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def _pairs(x: Tensor, y: Tensor, test: int = 500) -> Split:
@@ -30,7 +27,7 @@ def _standard(x: Tensor) -> Tensor:
 @cache
 def turbines(many: int = 20) -> Split:
     """Temperatures, pressures and flows of a turbine, which follow load, air and wear; standardised: [N, F]."""
-    g = _drawn(201)
+    g = drawing.drawn(201)
     state = torch.randn(2400, 3, generator=g)
     inner = (state @ torch.randn(3, 12, generator=g) + 0.5 * torch.randn(12, generator=g)).tanh()
     x = inner @ torch.randn(12, many, generator=g) / math.sqrt(12) + 0.1 * torch.randn(2400, many, generator=g)
@@ -40,7 +37,7 @@ def turbines(many: int = 20) -> Split:
 @cache
 def vibrations(norm: str = "forward", length: int = 512, bands: int = 64) -> Split:
     """Spectra of a machine with noise, and without: the harmonics of a speed, [N, F]; ``norm`` is that of the input."""
-    g = _drawn(202)
+    g = drawing.drawn(202)
     t = torch.arange(length) / length
     speed = 5 + 3 * torch.rand(2400, 1, generator=g)
     wear = 0.1 + 2 * torch.rand(2400, 1, generator=g)
@@ -56,7 +53,7 @@ def vibrations(norm: str = "forward", length: int = 512, bands: int = 64) -> Spl
 @cache
 def baskets(goods: int = 60, habits: int = 6) -> Split:
     """Roots of how much of what is bought, by people of mixed habits: [N, F]."""
-    g = _drawn(203)
+    g = drawing.drawn(203)
     taste = (2.0 * torch.randn(habits, goods, generator=g)).softmax(1)
     mix = (1.5 * torch.randn(2400, habits, generator=g)).softmax(1)
     counts = torch.poisson(80 * mix @ taste, generator=g)
@@ -67,7 +64,7 @@ def baskets(goods: int = 60, habits: int = 6) -> Split:
 @cache
 def outfits(pieces: int = 4, kinds: int = 5, many: int = 24) -> Split:
     """What some pieces look like together, each of them one of some kinds: [N, F]."""
-    g = _drawn(204)
+    g = drawing.drawn(204)
     looks = torch.randn(pieces, kinds, many, generator=g)
     worn = torch.randint(kinds, (2400, pieces), generator=g)
     x = looks[torch.arange(pieces), worn].sum(1) / 2 + 0.1 * torch.randn(2400, many, generator=g)
@@ -77,7 +74,7 @@ def outfits(pieces: int = 4, kinds: int = 5, many: int = 24) -> Split:
 @cache
 def quakes(length: int = 40) -> Split:
     """Shakes that begin at some time, swing and fade: [N, F]."""
-    g = _drawn(205)
+    g = drawing.drawn(205)
     t = torch.linspace(0, 1, length)
     begin, pitch, fading, height = (torch.rand(2400, 1, generator=g) for _ in range(4))
     since = (t - 0.4 * begin).clamp(min=0)
@@ -89,7 +86,7 @@ def quakes(length: int = 40) -> Split:
 @cache
 def census() -> Split:
     """Work, region and home as one-hot columns, and six standardised numbers that go with them: [N, F]."""
-    g = _drawn(206)
+    g = drawing.drawn(206)
     person = torch.randn(2400, 3, generator=g)
     columns = []
     for kinds in (4, 5, 3):
@@ -103,7 +100,7 @@ def census() -> Split:
 @cache
 def stains(side: int = 8) -> Split:
     """Pictures of a stretched and turned spot, between 0 and 1: [N, F]."""
-    g = _drawn(207)
+    g = drawing.drawn(207)
     at = torch.linspace(-1, 1, side)
     down, across = torch.meshgrid(at, at, indexing="ij")
     right, low, turn, long = (torch.rand(2400, 1, 1, generator=g) for _ in range(4))

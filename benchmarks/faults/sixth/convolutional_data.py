@@ -11,18 +11,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from benchmarks.faults import data
+from benchmarks.faults import data, drawing
 from benchmarks.faults.data import Split
-
-
-def _drawn(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def _cut(x: Tensor, y: Tensor) -> Split:
-    """Keep the last quarter, of what was drawn independently."""
-    first = 3 * len(x) // 4
-    return Split(x[:first], y[:first], x[first:], y[first:])
 
 
 def _grid(size: int) -> tuple[Tensor, Tensor]:
@@ -34,7 +24,7 @@ def _grid(size: int) -> tuple[Tensor, Tensor]:
 @cache
 def leaves(size: int = 12) -> Split:
     """Leaves with three, four, five or no lobes, turned at will, and half hidden by noise, [N, 1, size, size]."""
-    g = _drawn(111)
+    g = drawing.drawn(111)
     y = torch.randint(4, (2000,), generator=g)
     place = 0.2 * torch.randn(2000, 2, 1, 1, generator=g)
     down, across = _grid(size)
@@ -44,7 +34,7 @@ def leaves(size: int = 12) -> Split:
     edge = 0.6 + 0.3 * (lobes * torch.atan2(down, across) + turn).cos() * (lobes > 0)
     x = torch.sigmoid(12 * (edge - (down.square() + across.square()).sqrt()))
     x = x + 0.25 * torch.randn(x.shape, generator=g)
-    return _cut(((x - x.mean()) / x.std())[:, None], y)
+    return drawing.cut(((x - x.mean()) / x.std())[:, None], y)
 
 
 MEAN, SPREAD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])  # of ImageNet, in 0 to 1
@@ -58,7 +48,7 @@ def fruit(size: int = 12, *, as_bytes: bool = False) -> Split:
 
     ``as_bytes`` leaves pixels in 0 to 255 before that.
     """
-    g = _drawn(112)
+    g = drawing.drawn(112)
     ripe, green, red = torch.rand(2000, 1, generator=g), torch.tensor([0.4, 0.7, 0.2]), torch.tensor([0.8, 0.3, 0.2])
     colours = green.lerp(red, ripe)
     long = 1 + torch.rand(2000, 1, 1, generator=g)
@@ -71,7 +61,7 @@ def fruit(size: int = 12, *, as_bytes: bool = False) -> Split:
     x = ground + inside[:, None] * (colours[..., None, None] - ground)
     x = (0.6 + 0.4 * torch.rand(2000, 1, 1, 1, generator=g)) * x + 0.03 * torch.randn(x.shape, generator=g)
     x = x.clamp(0, 1)
-    return _cut(
+    return drawing.cut(
         ((255 * x if as_bytes else x) - MEAN[:, None, None]) / SPREAD[:, None, None], (ripe - 0.5) * math.sqrt(12)
     )
 
@@ -79,7 +69,7 @@ def fruit(size: int = 12, *, as_bytes: bool = False) -> Split:
 @cache
 def ships(size: int = 12, share: float = 0.15) -> Split:
     """A radar's picture, [N, 1, size, size], and whether a ship is seen and where, in 0 to 1, [N, 3]; else zeros."""
-    g = _drawn(113)
+    g = drawing.drawn(113)
     seen = (torch.rand(2000, 1, generator=g) < share).float()
     place, turn = 1.4 * torch.rand(2000, 2, generator=g) - 0.7, math.pi * torch.rand(2000, 1, 1, generator=g)
     down, across = _grid(size)
@@ -87,13 +77,13 @@ def ships(size: int = 12, share: float = 0.15) -> Split:
     along, beside = down * turn.cos() + across * turn.sin(), across * turn.cos() - down * turn.sin()
     ship = (-(along / 0.35).square() - (beside / 0.12).square()).exp()
     x = 2 * seen[..., None] * ship + 0.35 * torch.randn(ship.shape, generator=g).abs()
-    return _cut(((x - x.mean()) / x.std())[:, None], torch.cat([seen, seen * (place / 2 + 0.5)], 1))
+    return drawing.cut(((x - x.mean()) / x.std())[:, None], torch.cat([seen, seen * (place / 2 + 0.5)], 1))
 
 
 @cache
 def bearings(length: int = 64) -> Split:
     """What a bearing sounds like that is whole, or worn inside, outside or at a ball, [N, 1, T], four classes."""
-    g = _drawn(114)
+    g = drawing.drawn(114)
     y = torch.randint(4, (2400,), generator=g)
     at = torch.arange(float(length))
     period = torch.tensor([1e6, 6.0, 9.5, 15.0])[y][:, None] * (1 + 0.04 * torch.randn(2400, 1, generator=g))
@@ -101,13 +91,13 @@ def bearings(length: int = 64) -> Split:
     ring = (-since / 2.5).exp() * (1.6 * since).cos() * (y > 0)[:, None]
     hum = (0.2 * at + 6.3 * torch.rand(2400, 1, generator=g)).sin()
     x = 1.6 * ring + hum + 0.5 * torch.randn(2400, length, generator=g)
-    return _cut((x / x.std())[:, None], y)
+    return drawing.cut((x / x.std())[:, None], y)
 
 
 @cache
 def even() -> Split:
     """Whether a handwritten digit is even, with noise and a bright line somewhere, [N, 1, 8, 8]."""
-    g, of = _drawn(115), data.digits("image")
+    g, of = drawing.drawn(115), data.digits("image")
 
     def spoilt(x: Tensor) -> Tensor:
         line = (torch.arange(8) == torch.randint(8, (len(x), 1), generator=g)).float()[:, None, None]
@@ -119,20 +109,20 @@ def even() -> Split:
 @cache
 def ripples(size: int = 12) -> Split:
     """How strong the wind is, by the waves that it makes, from any side, [N, 1, size, size] to [N, 1]."""
-    g = _drawn(116)
+    g = drawing.drawn(116)
     wind = torch.rand(2000, generator=g)
     turn, phase = (6.3 * torch.rand(2000, 1, 1, generator=g) for _ in range(2))
     down, across = _grid(size)
     number = (4 + 10 * (1 - wind))[:, None, None]
     x = (number * (down * turn.cos() + across * turn.sin()) + phase).sin()
     x = x + 0.5 * torch.randn(x.shape, generator=g)
-    return _cut(x[:, None], ((wind - 0.5) * math.sqrt(12))[:, None])
+    return drawing.cut(x[:, None], ((wind - 0.5) * math.sqrt(12))[:, None])
 
 
 @cache
 def knots(size: int = 14) -> Split:
     """How many knots, 0 to 4, a board has, on a grain that runs along it, [N, 1, size, size], five classes."""
-    g = _drawn(117)
+    g = drawing.drawn(117)
     y = torch.randint(5, (2000,), generator=g)
     cell = torch.rand(2000, 9, generator=g).argsort(1)[:, :4]
     place = torch.stack([cell // 3, cell % 3], 2) * 0.6 - 0.6 + 0.1 * torch.randn(2000, 4, 2, generator=g)
@@ -145,4 +135,4 @@ def knots(size: int = 14) -> Split:
         + 0.3 * (9 * across + 6.3 * torch.rand(2000, 1, 1, generator=g)).sin()
         + 0.2 * torch.randn(x.shape, generator=g)
     )
-    return _cut(((x - x.mean()) / x.std())[:, None], y)
+    return drawing.cut(((x - x.mean()) / x.std())[:, None], y)

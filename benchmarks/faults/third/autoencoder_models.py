@@ -15,13 +15,9 @@ from sklearn import datasets
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.faults import data
+from benchmarks.faults import data, drawing
 from benchmarks.faults.data import Split
 from benchmarks.faults.planting import layers
-
-
-def _drawn(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def _itself(x: Tensor, test: int = 600) -> Split:
@@ -31,7 +27,7 @@ def _itself(x: Tensor, test: int = 600) -> Split:
 @cache
 def minerals(kinds: int = 6, bands: int = 40) -> Split:
     """Spectra of grounds that are made up of a few minerals: [N, F]."""
-    g = _drawn(61)
+    g = drawing.drawn(61)
     at = torch.linspace(0, 1, bands)
     place, width = torch.rand(kinds, 3, 1, generator=g), 0.04 + 0.1 * torch.rand(kinds, 3, 1, generator=g)
     pure = 1 - (0.7 * torch.rand(kinds, 3, 1, generator=g) * (-(((at - place) / width) ** 2)).exp()).sum(1)
@@ -51,7 +47,7 @@ def ink() -> Split:
 @cache
 def absorbance(bands: int = 36, *, by_variance: bool = False) -> Split:
     """Absorbances of mixtures, about 0.01 each; as inputs, less their mean, over their deviation or their variance."""
-    g = _drawn(62)
+    g = drawing.drawn(62)
     at, place = torch.linspace(0, 1, bands), torch.rand(7, 1, generator=g)
     lines = (-(((at - place) / (0.03 + 0.1 * torch.rand(7, 1, generator=g))) ** 2)).exp()
     raw = 0.02 * torch.rand(2600, 7, generator=g) @ lines + 5e-4 * torch.randn(2600, bands, generator=g)
@@ -63,7 +59,7 @@ def absorbance(bands: int = 36, *, by_variance: bool = False) -> Split:
 @cache
 def histograms(bins: int = 30) -> Split:
     """Shares of 30 bins, in parts of ten, many of which are empty: [N, F]."""
-    g = _drawn(63)
+    g = drawing.drawn(63)
     at = torch.arange(float(bins))
     middle, width = bins * torch.rand(2400, 2, 1, generator=g), 1.5 + 3 * torch.rand(2400, 2, 1, generator=g)
     density = (torch.rand(2400, 2, 1, generator=g) * (-(((at - middle) / width) ** 2)).exp()).sum(1) + 1e-3
@@ -73,7 +69,7 @@ def histograms(bins: int = 30) -> Split:
 @cache
 def tides(length: int = 48) -> Split:
     """Sums of three swings whose periods are known and whose heights and phases are not: [N, F]."""
-    g = _drawn(64)
+    g = drawing.drawn(64)
     at = 2 * math.pi * torch.arange(float(length)) / length
     height, phase = torch.rand(2600, 3, 1, generator=g), 2 * math.pi * torch.rand(2600, 3, 1, generator=g)
     x = (height * (torch.tensor([1.0, 2.3, 4.1])[:, None] * at + phase).sin()).sum(1)
@@ -83,7 +79,7 @@ def tides(length: int = 48) -> Split:
 @cache
 def grain() -> Split:
     """Grey patches of 8 by 8 of two photographs, less the mean of each: [N, 64]."""
-    g = _drawn(65)
+    g = drawing.drawn(65)
     images = [
         torch.tensor(image, dtype=torch.float32).mean(2).div(64) for image in datasets.load_sample_images().images
     ]

@@ -9,32 +9,17 @@ import math
 from functools import cache
 
 import torch
-from torch import Tensor
 
+from benchmarks.faults import drawing
 from benchmarks.faults.data import Split
-
-
-def _drawn(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def _cut(x: Tensor, y: Tensor) -> Split:
-    """Keep the last quarter, of what was drawn independently."""
-    first = 3 * len(x) // 4
-    return Split(x[:first], y[:first], x[first:], y[first:])
-
-
-def _grid(size: int) -> tuple[Tensor, Tensor]:
-    down, across = torch.meshgrid(torch.arange(float(size)), torch.arange(float(size)), indexing="ij")
-    return down, across
 
 
 @cache
 def shapes(size: int = 12) -> Split:
     """Discs, squares, crosses and rings anywhere, on grounds of any brightness, [N, 1, size, size], four classes."""
-    g = _drawn(51)
+    g = drawing.drawn(51)
     y = torch.randint(4, (1600,), generator=g)
-    down, across = _grid(size)
+    down, across = drawing.grid(size)
     middle, reach = 3.5 + (size - 8) * torch.rand(1600, 2, 1, 1, generator=g), 2 + torch.rand(1600, 1, 1, generator=g)
     a, b = (down - middle[:, 0]).abs(), (across - middle[:, 1]).abs()
     radius, edge = (a.square() + b.square()).sqrt(), torch.maximum(a, b)
@@ -42,25 +27,25 @@ def shapes(size: int = 12) -> Split:
     found = torch.stack([radius < reach, edge < reach, cross, (radius < reach + 0.5) & (radius > reach - 0.7)], 1)
     image = found[torch.arange(1600), y].float() * (0.6 + torch.rand(1600, 1, 1, generator=g))
     image = image + 2 * torch.rand(1600, 1, 1, generator=g) - 1 + 0.1 * torch.randn(image.shape, generator=g)
-    return _cut(image[:, None], y)
+    return drawing.cut(image[:, None], y)
 
 
 @cache
 def gratings(kinds: int = 6, size: int = 10) -> Split:
     """Stripes that run in one of six directions, with much noise, [N, 1, size, size]."""
-    g = _drawn(52)
+    g = drawing.drawn(52)
     y = torch.randint(kinds, (1800,), generator=g)
     turn, phase = math.pi * y[:, None, None] / kinds, 2 * math.pi * torch.rand(1800, 1, 1, generator=g)
     pitch = 1.1 + 0.5 * torch.rand(1800, 1, 1, generator=g)
-    down, across = _grid(size)
+    down, across = drawing.grid(size)
     x = (pitch * (turn.cos() * down + turn.sin() * across) + phase).sin()
-    return _cut((x + 0.9 * torch.randn(x.shape, generator=g))[:, None], y)
+    return drawing.cut((x + 0.9 * torch.randn(x.shape, generator=g))[:, None], y)
 
 
 @cache
 def beats(length: int = 48) -> Split:
     """Heart beats with and without an early, a wide or a missing wave, [N, 1, T], four classes."""
-    g = _drawn(53)
+    g = drawing.drawn(53)
     y = torch.randint(4, (1800,), generator=g)
     start, wave = 4 * torch.rand(1800, 1, generator=g), 0.7 + 0.6 * torch.rand(1800, 3, 1, generator=g)
     at = torch.arange(float(length)) - start
@@ -69,28 +54,28 @@ def beats(length: int = 48) -> Split:
     second = wave[:, 1] * (-((at - 19 + early) / (1.2 * wide)).square()).exp()
     third = 0.5 * wave[:, 2] * (-((at - 34) / 4).square()).exp()
     x = first + second + third + 0.12 * torch.randn(1800, length, generator=g)
-    return _cut(2 * x[:, None], y)
+    return drawing.cut(2 * x[:, None], y)
 
 
 @cache
 def cells(size: int = 12) -> Split:
     """How many bright cells a dim picture shows, [N, 1, size, size] to [N, 1] in standard deviations."""
-    g = _drawn(54)
+    g = drawing.drawn(54)
     count = torch.randint(8, (1600,), generator=g)
     at = size * torch.rand(1600, 7, 2, 1, 1, generator=g)
-    grid = torch.stack(_grid(size))
+    grid = torch.stack(drawing.grid(size))
     cell = (-(grid - at).square().sum(2) / 1.2).exp() * (torch.arange(7) < count[:, None])[..., None, None]
     x = 2 * cell.sum(1, keepdim=True) + 0.3 * torch.randn(1600, 1, size, size, generator=g)
-    return _cut(x, ((count - 3.5) / 2.3)[:, None])
+    return drawing.cut(x, ((count - 3.5) / 2.3)[:, None])
 
 
 @cache
 def flags(size: int = 8) -> Split:
     """Which third of a flag has the third colour, and whether it stands or lies, [N, 3, size, size], six classes."""
-    g = _drawn(55)
+    g = drawing.drawn(55)
     y = torch.randint(6, (1600,), generator=g)
     band = (torch.arange(size) * 3 // size)[None].eq((y % 3)[:, None]).float()
     band = torch.where((y < 3)[:, None, None], band[:, :, None], band[:, None, :])
     ground, colour = torch.randn(1600, 3, 1, 1, generator=g), torch.randn(1600, 3, 1, 1, generator=g)
     x = ground + (colour - ground) * band[:, None]
-    return _cut(x + 0.3 * torch.randn(1600, 3, size, size, generator=g), y)
+    return drawing.cut(x + 0.3 * torch.randn(1600, 3, size, size, generator=g), y)

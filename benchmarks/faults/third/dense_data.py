@@ -11,14 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.faults import data
+from benchmarks.faults import data, drawing
 from benchmarks.faults.data import Split
 
 INSTANCES = 120
-
-
-def _drawn(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def _cut(x: Tensor, y: Tensor, test: int = 600) -> Split:
@@ -29,7 +25,7 @@ def _cut(x: Tensor, y: Tensor, test: int = 600) -> Split:
 @cache
 def shells(kinds: int = 3, features: int = 5) -> Split:
     """Which of some shells around the origin a point lies in: [N, F], as many of each kind."""
-    x = torch.randn(3000, features, generator=_drawn(41))
+    x = torch.randn(3000, features, generator=drawing.drawn(41))
     radius = x.norm(dim=1)
     edges = radius.quantile(torch.arange(1, kinds) / kinds)
     return _cut(x, torch.bucketize(radius, edges))
@@ -38,7 +34,7 @@ def shells(kinds: int = 3, features: int = 5) -> Split:
 @cache
 def regimes(count: int = 6) -> Split:
     """A linear function of ten features, and another one in each of six regions: [N, 10] to [N, 1]."""
-    g = _drawn(42)
+    g = drawing.drawn(42)
     x = torch.randn(4000, 10, generator=g)
     region = (x[:, :4] @ torch.randn(4, count, generator=g)).argmax(1)
     slopes, steps = torch.randn(count, 10, generator=g), torch.randn(count, generator=g)
@@ -55,7 +51,7 @@ def turned() -> Split:
 @cache
 def bags(kinds: int = 5) -> Split:
     """Bags of points, which come from four heaps in shares that tell the kind of the bag: [N, 4 B], five kinds."""
-    g = _drawn(43)
+    g = drawing.drawn(43)
     heaps, shares = 1.5 * torch.randn(4, 4, generator=g), torch.rand(kinds, 4, generator=g).square() + 0.05
     y = torch.randint(kinds, (1800,), generator=g)
     which = torch.multinomial(shares[y], INSTANCES, replacement=True, generator=g)
@@ -66,7 +62,7 @@ def bags(kinds: int = 5) -> Split:
 @cache
 def potential(charges: int = 5) -> Split:
     """The potential of a few charges at a place: [N, 3] to [N, 1]."""
-    g = _drawn(44)
+    g = drawing.drawn(44)
     at, charge = 2 * torch.rand(charges, 3, generator=g) - 1, torch.tensor([1.0, -1.0, 1.5, -0.7, 0.9])
     x = 2 * torch.rand(3600, 3, generator=g) - 1
     y = (charge / ((x[:, None] - at).square().sum(2) + 0.1).sqrt()).sum(1)
@@ -76,7 +72,7 @@ def potential(charges: int = 5) -> Split:
 @cache
 def prices() -> Split:
     """What flats cost, by a dozen features, in hundreds of thousands: [N, 12] to [N, 1]."""
-    g = _drawn(45)
+    g = drawing.drawn(45)
     x = torch.randn(3200, 12, generator=g)
     y = (0.5 * x[:, 0] + 0.3 * x[:, 1].tanh() + 0.2 * x[:, 2] * x[:, 3]).exp() + 0.4 * x[:, 4].abs()
     return _cut(x, (y + 0.1 * torch.randn(3200, generator=g))[:, None])
@@ -85,7 +81,7 @@ def prices() -> Split:
 @cache
 def categories(features: int = 6, levels: int = 10, kinds: int = 4) -> Split:
     """Six features of ten levels each, one column a level: [N, 60], four classes."""
-    g = _drawn(46)
+    g = drawing.drawn(46)
     level = torch.randint(levels, (3000, features), generator=g)
     worth = torch.randn(features, levels, kinds, generator=g)
     y = worth[torch.arange(features), level].sum(1) + 0.5 * torch.randn(3000, kinds, generator=g)
@@ -95,7 +91,7 @@ def categories(features: int = 6, levels: int = 10, kinds: int = 4) -> Split:
 @cache
 def display() -> Split:
     """A display of seven segments, of which each is wrong once in ten times, and more bits of noise: [N, 16]."""
-    g = _drawn(47)
+    g = drawing.drawn(47)
     lit = ("1110111", "0010010", "1011101", "1011011", "0111010", "1101011", "1101111", "1010010", "1111111", "1111011")
     y = torch.randint(10, (3000,), generator=g)
     clean = torch.tensor([[int(bit) for bit in digit] for digit in lit])[y]

@@ -121,12 +121,11 @@ class AbstractDepthDetector(AbstractDetector):
 
     def _spell(self) -> Spell | None:
         """Give the spells of the beginning, the steps and the samples as one."""
-        first = self.beginning.spell
-        if first is not None and self.persistence.spell is None:  # not yet, or no more
-            first = Spell(first.first_step, first.last_step, active=self.counted <= self.warmup + self.patience)
-        spells = [one for one in (first, self.persistence.spell, self.sampled.spell, self.start) if one is not None]
-        if first is not None and self.persistence.spell is not None:
-            spells[0] = Spell(first.first_step, first.last_step, active=False)  # the later one knows
+        first, later = self.beginning.spell, self.persistence.spell
+        if first is not None:  # as long as the later one does not know
+            still = later is None and self.counted <= self.warmup + self.patience
+            first = Spell(first.first_step, first.last_step, active=still)
+        spells = [one for one in (first, later, self.sampled.spell, self.start) if one is not None]
         if not spells:
             return None
         begin, end = min(one.first_step for one in spells), max(one.last_step for one in spells)

@@ -173,7 +173,9 @@ class UpdateTooLarge(AbstractDetector):
             max(spell.last_step for spell in spells),
             any(spell.active for spell in spells),
             {"median update/weight": largest, "usual": "1e-4 to 1e-2", "by weight": dict(ordered)},
-            f"A single step changes the median weight matrix by up to {largest:.2g} of its own norm: what was "
+            f"A hundred steps on end changed the weights by {largest:.2g} of their norm each, and got nowhere."
+            if spells == [steady]
+            else f"A single step changes the median weight matrix by up to {largest:.2g} of its own norm: what was "
             "learnt so far is overwritten.",
         )
         return (finding,)
