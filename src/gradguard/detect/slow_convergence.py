@@ -24,7 +24,7 @@ MOST, LONG = 0.55, 2 / 3  # of all steps so far, by the learning rate and by the
 
 @final
 class SlowConvergence(AbstractLossDetector):
-    """The loss has hardly fallen since the start, and the steps are so small that it can't.
+    """The loss has hardly fallen since the start, and the steps are so small that it can't; or most of them are so.
 
     Rule, after each 50 losses: the median of the last hundred is not below 90 % of the first ten (by less than a tenth
     of their size), and a step moves the weights by less than ``ratio`` of their norm on average since the start. Or the
@@ -138,9 +138,11 @@ class SlowConvergence(AbstractLossDetector):
             return ()
         start, level, average = self.evidence
         why = (
-            f"the learning rate, or the step, has been at a fiftieth of its highest, or less, since step {self.since}"
+            f"The learning rate, or the step, has been at a fiftieth of its highest, or less, since step {self.since}: "
+            f"most of the run goes by in steps of next to nothing. The loss went from {start:.4g} to {level:.4g}."
             if self.is_gone
-            else f"a step changes the weights by {average:.1e} of their norm"
+            else f"The loss has moved from {start:.4g} to {level:.4g} only, and a step changes the weights by "
+            f"{average:.1e} of their norm: at this rate nothing much is learnt."
         )
         return (
             Finding(
@@ -152,7 +154,6 @@ class SlowConvergence(AbstractLossDetector):
                 spell.last_step,
                 spell.active,
                 {"loss at first": start, "loss now": level, "average update/weight": average, "usual": "1e-3 to 1e-2"},
-                f"The loss has moved from {start:.4g} to {level:.4g} only, and {why}: at this rate nothing much is "
-                "learnt.",
+                why,
             ),
         )

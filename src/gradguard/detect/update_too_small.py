@@ -118,7 +118,7 @@ class UpdateTooSmall(AbstractDetector):
             active,
             {"largest update/weight": max(ratios.values()), "by weight": ratios},
             f"{len(ratios)} {what} got gradients, but {since}until step {last_step} no step changed them by more than "
-            f"{max(ratios.values()):.0e} of their norm{', weight decay aside' if self.decays else ''}.",
+            f"{max(self.ratio, *ratios.values()):.0e} of their norm{', weight decay aside' if self.decays else ''}.",
         )
         return (finding,)
 
